@@ -1,0 +1,50 @@
+/**
+ * Every error the engine and the command raise on purpose. One row per code; `docs/errors.md` has a
+ * section per code and a test compares the two. Codes of the wall itself (raised by the database and by
+ * the walled pool) are in `@partywall/wall`.
+ *
+ * `exit` is the status the command ends with: 1 the answer is "no", 2 the question could not be asked.
+ */
+export const engineErrors = {
+  config_missing: { exit: 2, hint: 'run `partywall init` to write one, or pass --config' },
+  config_malformed: { exit: 2, hint: 'the config must `export default defineTenancy({ ... })`' },
+  model_invalid: { exit: 2, hint: 'correct the named line of partywall.config.ts, then run `partywall check`' },
+  model_drift: { exit: 1, hint: 'run `partywall check` for the list, then `partywall init --update`' },
+  model_unclassified: { exit: 1, hint: 'give each listed table a scope in partywall.config.ts' },
+  database_unreachable: { exit: 2, hint: 'check DATABASE_URL and that the server is running' },
+  database_refused: { exit: 2, hint: 'check the user, the password and the database name' },
+  server_unsupported: { exit: 2, hint: 'Partywall supports PostgreSQL 15 to 18' },
+  permission_missing: { exit: 2, hint: 'connect as a superuser or as the role that the message names' },
+  wrong_database: { exit: 2, hint: 'point DATABASE_URL at the database that partywall.config.ts describes' },
+  lock_not_acquired: { exit: 2, hint: 'a long transaction holds the table; end it or run again, finished steps are kept' },
+  rows_without_tenant: { exit: 1, hint: 'repair the listed rows, or run again with --quarantine' },
+  rows_cross_tenants: { exit: 1, hint: 'repair the listed rows, or run again with --quarantine' },
+  phase_refused: { exit: 1, hint: 'run `partywall diff` to see what is missing' },
+  switch_incomplete: { exit: 1, hint: 'move the listed connections to the app role and a walled pool' },
+  wall_blocked: { exit: 1, hint: 'the message names the table and what to change' },
+  embedded_unavailable: { exit: 2, hint: 'set DATABASE_URL to a PostgreSQL server of your own' },
+  port_busy: { exit: 2, hint: 'set PORT to a free port' },
+  usage: { exit: 2, hint: 'see --help' },
+} as const satisfies Record<string, { exit: 1 | 2; hint: string }>;
+
+export type EngineErrorCode = keyof typeof engineErrors;
+
+/** An expected failure. `message` says in lower case what was being done and the value received. */
+export class PartywallError extends Error {
+  override readonly name = 'PartywallError';
+  readonly code: EngineErrorCode;
+  readonly hint: string;
+  /** What the message is about, one line each (rows, tables, connections); never secrets. */
+  readonly details: readonly string[];
+
+  constructor(code: EngineErrorCode, message: string, options: { cause?: unknown; hint?: string; details?: readonly string[] } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint ?? engineErrors[code].hint;
+    this.details = options.details ?? [];
+  }
+
+  get exit(): 1 | 2 {
+    return engineErrors[this.code].exit;
+  }
+}
