@@ -1,0 +1,31 @@
+#!/usr/bin/env node
+// Plain JavaScript for any Node: it must be able to say which version is needed instead of failing to parse.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const condition = '--conditions=partywall-source';
+const oldest = [22, 18];
+
+const [major, minor] = process.versions.node.split('.').map(Number);
+if (major < oldest[0] || (major === oldest[0] && minor < oldest[1])) {
+  console.error(`partywall: Node.js ${oldest.join('.')} or newer is needed, this is ${process.version}`);
+  process.exitCode = 2;
+} else if (!existsSync(new URL('../src/main.ts', import.meta.url))) {
+  await import('../dist/main.js');
+} else if (process.execArgv.includes(condition)) {
+  await import('../src/main.ts');
+} else {
+  runFromSource();
+}
+
+/** In a checkout the packages run from their TypeScript sources, which an export condition of Node selects. */
+function runFromSource() {
+  const args = [...process.execArgv, condition, fileURLToPath(import.meta.url), ...process.argv.slice(2)];
+  // Replacing the process keeps one process id, so signals and exit statuses need no forwarding.
+  if (process.platform !== 'win32' && typeof process.execve === 'function') process.execve(process.execPath, [process.execPath, ...args], process.env);
+  // The terminal signals both processes; this one waits for the other's answer.
+  process.on('SIGINT', () => undefined);
+  const { status, signal } = spawnSync(process.execPath, args, { stdio: 'inherit' });
+  process.exitCode = status ?? (signal === 'SIGINT' ? 130 : 2);
+}

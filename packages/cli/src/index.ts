@@ -1,0 +1,1 @@
+export { defineTenancy, type TenancyConfig } from '@partywall/engine';
