@@ -116,8 +116,8 @@ const ruleConfig = z.discriminatedUnion('scope', [
     scope: z.literal('scoped'),
     /** The application's own tenant column, or the name of the one to add when `through` is given. */
     column: column.optional(),
-    /** Given: Partywall adds the column and derives it this way. */
-    through: z.union([pathConfig, z.array(pathConfig).min(1)]).optional(),
+    /** Given: Partywall adds the column and derives it this way; an empty list leaves the bootstrap tenant as its only source. */
+    through: z.union([pathConfig, z.array(pathConfig)]).optional(),
     uniques: z.record(z.string(), z.enum(['per tenant', 'global'])).optional(),
     why,
   }),
@@ -182,13 +182,13 @@ function toRule(rule: z.output<typeof ruleConfig>, addedColumn: string, name: Ta
   switch (rule.scope) {
     case 'scoped': {
       const through = rule.through === undefined ? [] : Array.isArray(rule.through) ? rule.through : [rule.through];
-      if (rule.column === undefined && through.length === 0) {
+      if (rule.column === undefined && rule.through === undefined) {
         throw new PartywallError('model_invalid', `reading the tenancy config: ${name} is scoped and names neither its column nor a way through a parent`);
       }
       return {
         scope: 'scoped',
         column: rule.column ?? addedColumn,
-        added: through.length > 0,
+        added: rule.through !== undefined,
         paths: through.map((path) => toPath(path, name)),
         uniques: new Map(Object.entries(rule.uniques ?? {})),
         why: rule.why,
@@ -224,6 +224,9 @@ function refuseContradictions(model: TenancyModel): void {
   }
   for (const [name, rule] of model.tables) {
     if (rule.scope !== 'scoped') continue;
+    if (rule.added && rule.paths.length === 0 && model.bootstrap === undefined) {
+      throw new PartywallError('model_invalid', `reading the tenancy config: ${name} goes through nothing and there is no bootstrap tenant to own its rows`);
+    }
     for (const path of rule.paths) {
       if (path.table !== model.tenant.table && model.tables.get(path.table)?.scope !== 'scoped') {
         throw new PartywallError('model_invalid', `reading the tenancy config: ${name} goes through ${path.table}, which is not a scoped table`);
