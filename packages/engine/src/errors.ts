@@ -24,7 +24,10 @@ export const engineErrors = {
   wall_blocked: { exit: 1, hint: 'the message names the table and what to change' },
   embedded_unavailable: { exit: 2, hint: 'set DATABASE_URL to a PostgreSQL server of your own' },
   port_busy: { exit: 2, hint: 'set PORT to a free port' },
+  config_exists: { exit: 2, hint: 'pass --update to merge what changed into it, or --force to write it anew' },
+  confirmation_required: { exit: 2, hint: 'read the plan above, then pass --yes' },
   usage: { exit: 2, hint: 'see --help' },
+  internal: { exit: 2, hint: 'run again with --debug for the stack, and report it' },
 } as const satisfies Record<string, { exit: 1 | 2; hint: string }>;
 
 export type EngineErrorCode = keyof typeof engineErrors;

@@ -1,0 +1,25 @@
+import { run } from './run.ts';
+
+const controller = new AbortController();
+process.on('SIGINT', () => {
+  // The first Ctrl-C lets the command clean up, the second does not wait for it.
+  if (controller.signal.aborted) process.exit(130);
+  controller.abort(new Error('interrupted'));
+});
+process.once('SIGTERM', () => controller.abort(new Error('terminated')));
+
+// A reader that closes early (`partywall diff | head`) has seen what it wanted.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(process.exitCode ?? 0);
+  });
+}
+
+// A config in a folder whose package.json names no module type makes Node warn; it is loaded all the same.
+process.removeAllListeners('warning');
+process.on('warning', (warning: Error & { code?: string }) => {
+  if (warning.code !== 'MODULE_TYPELESS_PACKAGE_JSON') process.stderr.write(`${warning.name}: ${warning.message}\n`);
+});
+
+process.exitCode = await run(process.argv.slice(2), process, controller.signal);
