@@ -327,8 +327,8 @@ function generateFiles({ tenant, rows, stream }: TenantContext, deals: readonly 
 }
 
 function numbered(rows: readonly Row[]): Row[] {
-  const byClock = [...rows].sort((a, b) => String(a['created_at']).localeCompare(String(b['created_at'])));
-  return byClock.map((row, index) => ({ id: index + 1, ...row }));
+  const clock = (row: Row) => Date.parse(String(row['created_at']));
+  return [...rows].sort((a, b) => clock(a) - clock(b)).map((row, index) => ({ id: index + 1, ...row }));
 }
 
 function companyName(random: Random, industry: words.Industry, countryCode: string, taken: Set<string>): string {
