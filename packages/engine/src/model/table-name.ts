@@ -1,3 +1,5 @@
+import { ident } from '../db/sql.ts';
+
 /** A schema-qualified table name in canonical form: each part quoted exactly when SQL requires it (`public."User"`). */
 export type TableName = string & { readonly __table: unique symbol };
 
@@ -27,6 +29,19 @@ export function parseTableName(text: string): TableName | undefined {
   if (rest !== '' || parts.length > 2) return undefined;
   const [first = '', second] = parts;
   return second === undefined ? tableName('public', first) : tableName(first, second);
+}
+
+/** Schema and name of a table name. */
+export function partsOf(table: TableName): { schema: string; name: string } {
+  const match = /^(?:"((?:[^"]|"")+)"|([^".]+))\.(?:"((?:[^"]|"")+)"|([^".]+))$/.exec(table);
+  const part = (quotedPart: string | undefined, plain: string | undefined) => quotedPart?.replaceAll('""', '"') ?? plain ?? '';
+  return { schema: part(match?.[1], match?.[2]), name: part(match?.[3], match?.[4]) };
+}
+
+/** For SQL text: always quoted, so that a reserved word is a name too. */
+export function quoted(table: TableName): string {
+  const { schema, name } = partsOf(table);
+  return `${ident(schema)}.${ident(name)}`;
 }
 
 function quotePart(part: string): string {

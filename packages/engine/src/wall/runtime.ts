@@ -64,7 +64,7 @@ export function runtimeSql(options: RuntimeOptions): string[] {
     stateChangedSql(),
     `do ${dollarQuote(`begin
   if not exists (select from pg_catalog.pg_trigger where tgrelid = 'partywall.tenants'::pg_catalog.regclass and tgname = 'state_changed') then
-    create trigger state_changed before insert or update on partywall.tenants for each row execute function partywall.state_changed();
+    create trigger state_changed before update or delete on partywall.tenants for each row execute function partywall.state_changed();
   end if;
 end`)}`,
     'revoke all on all tables in schema partywall from public',
@@ -168,6 +168,9 @@ set search_path = pg_catalog, pg_temp as ${dollarQuote(`begin
   end if;
   perform pg_advisory_xact_lock(hashtextextended('${tenantLockPrefix}state_change', 0));
   perform setval('partywall.state_change', pg_current_xact_id()::text::bigint);
+  if tg_op = 'DELETE' then
+    return old;
+  end if;
   return new;
 end`)}`;
 }

@@ -1,4 +1,4 @@
-import { type Catalog, type Column, type Constraint, columnOf, type ForeignAction, type Index, type Relation } from '../catalog/catalog.ts';
+import { type Catalog, type Column, type Constraint, columnOf, type ForeignAction, holdsRows, type Index, type Relation } from '../catalog/catalog.ts';
 import { ident } from '../db/sql.ts';
 import type { ScopedRule, TableRule, TenancyModel } from '../model/model.ts';
 import type { TableName } from '../model/table-name.ts';
@@ -117,6 +117,12 @@ export function wantedWall(model: TenancyModel, catalog: Catalog): WantedWall {
   const scoped = new Map<TableName, { relation: Relation; rule: ScopedRule | undefined; column: string; type: string }>();
   for (const relation of catalog.relations.values()) {
     const rule = effectiveRule(model, catalog, relation);
+    if (
+      rule !== 'root' &&
+      (rule?.scope === 'unclassified' || (rule === undefined && model.schemas.includes(relation.schema) && holdsRows(relation) && !relation.extension))
+    ) {
+      blockers.push({ table: relation.table, message: rule ? 'is unclassified' : 'is not in the tenancy model' });
+    }
     if (rule !== 'root' && rule?.scope !== 'scoped') continue;
     const column = rule === 'root' ? model.tenant.key : rule.column;
     const live = columnOf(relation, column);
@@ -135,9 +141,18 @@ export function wantedWall(model: TenancyModel, catalog: Catalog): WantedWall {
     if (live && keyType && keyTypeOf(live.type) !== keyType && !(isInteger(live.type) && isInteger(keyType))) {
       blockers.push({ table: relation.table, message: `${ident(column)} has type ${live.type}, the tenant key ${rootColumn.type}` });
     }
+    for (const policy of relation.policies) {
+      if (policy.permissive && !policy.name.startsWith('partywall_')) {
+        blockers.push({
+          table: relation.table,
+          message: `policy ${ident(policy.name)} is permissive, so it would widen the wall; drop it or make it restrictive`,
+        });
+      }
+    }
     scoped.set(relation.table, { relation, rule: rule === 'root' ? undefined : rule, column, type: live?.type ?? rootColumn.type });
   }
   blockHoles(model, catalog, scoped, blockers);
+  blockLostPaths(catalog, scoped, blockers);
 
   const referenced = referencedColumns(catalog, scoped);
   const tables = new Map<TableName, WantedTable>();
@@ -297,6 +312,20 @@ function blockHoles(model: TenancyModel, catalog: Catalog, scoped: Scoped, block
       if (foreign && scoped.has(foreign.table) && foreign.table !== model.tenant.table) {
         blockers.push({ table: relation.table, message: `is shared, but ${name} refers to ${foreign.table}, which is scoped` });
       }
+    }
+  }
+}
+
+/** A path names columns on both sides; each must be there before anything is derived from it. */
+function blockLostPaths(catalog: Catalog, scoped: Scoped, blockers: Note[]): void {
+  for (const { relation, rule } of scoped.values()) {
+    for (const path of rule?.paths ?? []) {
+      const target = catalog.relations.get(path.table);
+      const lost = [
+        ...path.columns.filter((column) => !columnOf(relation, column)).map((column) => `${relation.table} has no column ${ident(column)}`),
+        ...path.references.filter((column) => !target || !columnOf(target, column)).map((column) => `${path.table} has no column ${ident(column)}`),
+      ];
+      for (const message of lost) blockers.push({ table: relation.table, message: `cannot be derived from ${path.table}: ${message}` });
     }
   }
 }

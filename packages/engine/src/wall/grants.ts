@@ -1,0 +1,146 @@
+import { type Catalog, type Grant, holdsRows, type Relation } from '../catalog/catalog.ts';
+import { ident } from '../db/sql.ts';
+import type { TenancyModel } from '../model/model.ts';
+import { quoted, type TableName } from '../model/table-name.ts';
+import { effectiveRule, readsScoped, type WantedWall } from './shape.ts';
+
+const rowPrivileges = ['select', 'insert', 'update', 'delete'] as const;
+
+/**
+ * What the application's role may do with a relation: rows of scoped tables (the policy picks which), its own row of the root,
+ * shared and platform tables as the model says. Partitions and children are reached through their parent only, and a materialised
+ * view that reads scoped rows not at all.
+ */
+export function appPrivileges(model: TenancyModel, catalog: Catalog, relation: Relation, wanted: WantedWall): readonly string[] {
+  const rule = effectiveRule(model, catalog, relation);
+  if (relation.parents.some((parent) => wanted.tables.has(parent))) return [];
+  if (rule === 'root') return ['select', 'update'];
+  if (relation.kind === 'view') return viewPrivileges(model, catalog, relation, wanted);
+  if (rule === undefined || rule.scope === 'unclassified') return [];
+  if (rule.scope === 'scoped') return rowPrivileges;
+  if (rule.access === 'none') return [];
+  if (relation.kind === 'matview') return readsScoped(catalog, relation, wanted.tables) ? [] : ['select'];
+  return rule.access === 'write' ? rowPrivileges : ['select'];
+}
+
+/** A view runs with the caller's rights, so it may be opened where all it reads is open. */
+function viewPrivileges(model: TenancyModel, catalog: Catalog, view: Relation, wanted: WantedWall): readonly string[] {
+  if (view.extension) return [];
+  const open = view.reads.every((table) => {
+    const relation = catalog.relations.get(table);
+    return relation !== undefined && appPrivileges(model, catalog, relation, wanted).includes('select');
+  });
+  return open && model.schemas.includes(view.schema) ? rowPrivileges : [];
+}
+
+export interface GrantChange {
+  readonly table: TableName | undefined;
+  readonly statement: string;
+}
+
+/** Grants that are missing for the three roles. */
+export function missingGrants(model: TenancyModel, catalog: Catalog, wanted: WantedWall): GrantChange[] {
+  const { app, system, service } = model.roles;
+  const changes: GrantChange[] = [];
+  const schemas = new Set<string>();
+  for (const relation of catalog.relations.values()) {
+    const rule = effectiveRule(model, catalog, relation);
+    const forApp = appPrivileges(model, catalog, relation, wanted);
+    const known = rule !== undefined || (relation.kind === 'view' && model.schemas.includes(relation.schema));
+    if (!known || relation.extension) continue;
+    schemas.add(relation.schema);
+    const forOthers = relation.kind === 'matview' ? ['select'] : rowPrivileges;
+    for (const [role, privileges] of [
+      [app, forApp],
+      [system, forOthers],
+      [service, forOthers],
+    ] as const) {
+      const missing = privileges.filter((privilege) => !holds(relation.grants, role, privilege) && relation.owner !== role);
+      if (missing.length > 0) changes.push({ table: relation.table, statement: `grant ${missing.join(', ')} on ${quoted(relation.table)} to ${ident(role)}` });
+    }
+  }
+  for (const name of [...schemas].sort()) {
+    const schema = catalog.schemas.get(name);
+    const missing = [app, system, service].filter((role) => !schema || !(holds(schema.grants, role, 'usage') || holds(schema.grants, 'public', 'usage')));
+    if (missing.length > 0) changes.push({ table: undefined, statement: `grant usage on schema ${ident(name)} to ${missing.map(ident).join(', ')}` });
+  }
+  for (const sequence of catalog.sequences) {
+    const table = sequence.ownedBy && catalog.relations.get(sequence.ownedBy.table);
+    if (!table || effectiveRule(model, catalog, table) === undefined) continue;
+    const inserts = appPrivileges(model, catalog, table, wanted).includes('insert');
+    const missing = [...(inserts ? [app] : []), system, service].filter((role) => !holds(sequence.grants, role, 'usage'));
+    if (missing.length > 0) {
+      changes.push({
+        table: table.table,
+        statement: `grant usage on sequence ${ident(sequence.schema)}.${ident(sequence.name)} to ${missing.map(ident).join(', ')}`,
+      });
+    }
+  }
+  return changes;
+}
+
+/** Grants that the wall cannot stand beside: more than it needs for the application, anything on rows for everyone. */
+export function excessGrants(model: TenancyModel, catalog: Catalog, wanted: WantedWall): GrantChange[] {
+  const { app } = model.roles;
+  const changes: GrantChange[] = [];
+  for (const relation of catalog.relations.values()) {
+    const rule = effectiveRule(model, catalog, relation);
+    if (relation.extension || (rule === undefined && !(relation.kind === 'view' && model.schemas.includes(relation.schema)) && !holdsRows(relation))) continue;
+    const allowed = appPrivileges(model, catalog, relation, wanted);
+    for (const grantee of [app, 'public']) {
+      const excess = relation.grants.filter(
+        (grant) => grant.grantee === grantee && (grantee === 'public' || grant.grantable || !allowed.includes(grant.privilege)),
+      );
+      if (excess.length === 0) continue;
+      const to = grantee === 'public' ? 'public' : ident(grantee);
+      const revoked = [...new Set(excess.map((grant) => grant.privilege))];
+      changes.push({ table: relation.table, statement: `revoke ${revoked.join(', ')} on ${quoted(relation.table)} from ${to}` });
+      const kept = grantee === app ? revoked.filter((privilege) => allowed.includes(privilege)) : [];
+      if (kept.length > 0) changes.push({ table: relation.table, statement: `grant ${kept.join(', ')} on ${quoted(relation.table)} to ${to}` });
+    }
+    for (const column of relation.columns) {
+      const excess = column.grants.filter(
+        (grant) => grant.grantee === 'public' || (grant.grantee === app && (grant.grantable || !allowed.includes(grant.privilege))),
+      );
+      for (const grant of excess) {
+        const from = grant.grantee === 'public' ? 'public' : ident(grant.grantee);
+        changes.push({ table: relation.table, statement: `revoke ${grant.privilege} (${ident(column.name)}) on ${quoted(relation.table)} from ${from}` });
+      }
+    }
+  }
+  for (const sequence of catalog.sequences) {
+    for (const grantee of [app, 'public']) {
+      const excess = sequence.grants.filter((grant) => grant.grantee === grantee && (grantee === 'public' || grant.privilege !== 'usage'));
+      if (excess.length === 0) continue;
+      const from = grantee === 'public' ? 'public' : ident(grantee);
+      changes.push({
+        table: undefined,
+        statement: `revoke ${excess.map((grant) => grant.privilege).join(', ')} on sequence ${ident(sequence.schema)}.${ident(sequence.name)} from ${from}`,
+      });
+    }
+  }
+  for (const name of model.schemas) {
+    const schema = catalog.schemas.get(name);
+    for (const grantee of [app, 'public']) {
+      if (schema && holds(schema.grants, grantee, 'create')) {
+        changes.push({ table: undefined, statement: `revoke create on schema ${ident(name)} from ${grantee === 'public' ? 'public' : ident(grantee)}` });
+      }
+    }
+  }
+  for (const standing of catalog.defaultPrivileges) {
+    if (standing.objects !== 'tables' && standing.objects !== 'sequences') continue;
+    for (const grantee of [app, 'public']) {
+      if (!standing.grants.some((grant) => grant.grantee === grantee)) continue;
+      const scope = standing.schema === undefined ? '' : ` in schema ${ident(standing.schema)}`;
+      changes.push({
+        table: undefined,
+        statement: `alter default privileges for role ${ident(standing.role)}${scope} revoke all on ${standing.objects} from ${grantee === 'public' ? 'public' : ident(grantee)}`,
+      });
+    }
+  }
+  return changes;
+}
+
+function holds(grants: readonly Grant[], grantee: string, privilege: string): boolean {
+  return grants.some((grant) => grant.grantee === grantee && grant.privilege === privilege);
+}

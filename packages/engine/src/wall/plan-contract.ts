@@ -1,0 +1,359 @@
+import { type Catalog, type Constraint, columnOf, type Relation } from '../catalog/catalog.ts';
+import { ident, identList, literal } from '../db/sql.ts';
+import type { TenancyModel } from '../model/model.ts';
+import { quoted, type TableName } from '../model/table-name.ts';
+import { adoptTriggers, deriveTrigger, eventTrigger, eventTriggerName } from './derive-sql.ts';
+import { excessGrants } from './grants.ts';
+import { wallName } from './names.ts';
+import type { WallStep } from './plan.ts';
+import { childrenOf, inSchema, setFact, transaction } from './plan-expand.ts';
+import { sameExpression, tenantColumn, tenantDefault, type WantedForeignKey, type WantedTable, type WantedWall } from './shape.ts';
+
+/**
+ * Contract, in this order: NOT NULL and references are validated while no policy binds anybody (a role under forced RLS validates
+ * zero rows); defaults change over from parents to the context; policies are forced; what the wall replaces is dropped; grants
+ * that reach around it are revoked. What is dropped is recorded in `partywall.facts`, in the same transaction, for rollback.
+ */
+export function planContract(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
+  const tables = [...wanted.tables.values()];
+  return [
+    ...tables.flatMap((table) => notNullSteps(table, wanted)),
+    ...tables.flatMap((table) => rootKeySteps(model, catalog, table)),
+    ...tables.flatMap((table) => table.foreignKeys.flatMap((key) => foreignKeySteps(catalog, table, key))),
+    ...tables.flatMap(defaultSteps),
+    ...tables.flatMap(policySteps),
+    ...tables.flatMap((table) => deriveSteps(catalog, table, wanted)),
+    ...viewSteps(catalog, wanted),
+    ...tables.flatMap(uniqueSteps),
+    ...grantSteps(model, catalog, wanted),
+    ...finalSteps(model, catalog, wanted),
+  ];
+}
+
+/** NOT NULL by a validated check: the check is proven beside writers, and SET NOT NULL then reads nothing. */
+function notNullSteps(table: WantedTable, wanted: WantedWall): WallStep[] {
+  if (!table.rule || tenantColumn(table)?.notNull || table.relation.parents.some((parent) => wanted.tables.has(parent))) return [];
+  const { relation, column } = table;
+  const name = quoted(relation.table);
+  const check = wallName('check', relation.name, relation.schema, column);
+  const live = relation.constraints.find((constraint) => constraint.name === check);
+  const because = 'a row without a tenant belongs to nobody';
+  return [
+    ...(live
+      ? []
+      : [
+          step(table, 'not-null-check', `require ${column} of new rows`, because, 'brief', [
+            `alter table ${name} add constraint ${ident(check)} check (${ident(column)} is not null) not valid`,
+          ]),
+        ]),
+    ...(live?.validated
+      ? []
+      : [online(table, 'not-null-validate', `prove that every row has ${column}`, because, `alter table ${name} validate constraint ${ident(check)}`)]),
+    step(table, 'not-null', `set ${column} not null`, because, 'brief', [
+      `alter table ${name} alter column ${ident(column)} set not null`,
+      `alter table ${name} drop constraint ${ident(check)}`,
+    ]),
+  ];
+}
+
+/** The tenant itself must exist. Deleting a tenant that still has rows is refused: rows of nobody are worse. */
+function rootKeySteps(model: TenancyModel, catalog: Catalog, table: WantedTable): WallStep[] {
+  const { relation, column, rootKey } = table;
+  if (!rootKey) return [];
+  const live = relation.constraints.find(
+    ({ foreign, columns, inherited }) =>
+      foreign?.table === model.tenant.table && !inherited && columns.join() === column && foreign.columns.join() === model.tenant.key,
+  );
+  if (live?.validated) return [];
+  const definition = `foreign key (${ident(column)}) references ${quoted(model.tenant.table)} (${ident(model.tenant.key)})`;
+  return addForeignKey(catalog, table, {
+    name: live?.name ?? rootKey,
+    definition,
+    live,
+    title: `reference the tenant of ${column}`,
+    reason: 'a tenant that does not exist owns nothing',
+  });
+}
+
+function foreignKeySteps(catalog: Catalog, table: WantedTable, key: WantedForeignKey): WallStep[] {
+  const { relation } = table;
+  const live = relation.constraints.find((constraint) => constraint.name === key.name);
+  const reason = `${key.replaces.name} lets a tenant attach to, probe and by cascade change another tenant's rows`;
+  const steps = live?.validated
+    ? []
+    : addForeignKey(catalog, table, { name: key.name, definition: foreignKeyDefinition(key), live, title: `reference ${key.table} with the tenant`, reason });
+  const name = quoted(relation.table);
+  const old = key.replaces;
+  return [
+    ...steps,
+    // The new key takes the old one's name: applications match constraint names in errors.
+    step(
+      table,
+      'replace',
+      `let it take the place of ${old.name}`,
+      reason,
+      'brief',
+      [
+        recordReplaced(relation.table, old.name, `alter table ${name} add constraint ${ident(old.name)} ${old.definition}`, 'constraint'),
+        `alter table ${name} drop constraint ${ident(old.name)}`,
+        `alter table ${name} rename constraint ${ident(key.name)} to ${ident(old.name)}`,
+      ],
+      old.name,
+    ),
+  ];
+}
+
+export function foreignKeyDefinition(key: WantedForeignKey): string {
+  const onDelete = key.onDelete === 'no action' ? '' : ` on delete ${key.onDelete}${key.setColumns.length > 0 ? ` (${identList(key.setColumns)})` : ''}`;
+  const onUpdate = key.onUpdate === 'no action' ? '' : ` on update ${key.onUpdate}`;
+  const deferral = key.replaces.deferrable ? ` deferrable${key.replaces.deferred ? ' initially deferred' : ''}` : '';
+  return `foreign key (${identList(key.columns)}) references ${quoted(key.table)} (${identList(key.references)})${onDelete}${onUpdate}${deferral}`;
+}
+
+/**
+ * NOT VALID, then VALIDATE, both beside writers. A partitioned table takes no NOT VALID key before PostgreSQL 18: each leaf gets
+ * the key and proves it, and the parent's key then adopts them without reading.
+ */
+function addForeignKey(
+  catalog: Catalog,
+  table: WantedTable,
+  key: { name: string; definition: string; live: Constraint | undefined; title: string; reason: string },
+): WallStep[] {
+  const each = (relation: Relation, live: Constraint | undefined, where: string): WallStep[] => {
+    const name = quoted(relation.table);
+    const steps = live
+      ? []
+      : [
+          step(
+            table,
+            'foreign-key',
+            `${key.title}${where}`,
+            key.reason,
+            'brief',
+            [`alter table ${name} add constraint ${ident(key.name)} ${key.definition} not valid`],
+            `${relation.name}/${key.name}`,
+          ),
+        ];
+    return live?.validated
+      ? []
+      : [
+          ...steps,
+          online(
+            table,
+            'validate',
+            `prove it for every row${where}`,
+            key.reason,
+            `alter table ${name} validate constraint ${ident(key.name)}`,
+            `${relation.name}/${key.name}`,
+          ),
+        ];
+  };
+  if (table.relation.kind !== 'partitioned') return each(table.relation, key.live, '');
+  const leaves = leavesOf(catalog, table.relation);
+  return [
+    ...leaves.flatMap((leaf) =>
+      each(
+        leaf,
+        leaf.constraints.find((constraint) => constraint.name === key.name),
+        ` in partition ${leaf.table}`,
+      ),
+    ),
+    step(
+      table,
+      'foreign-key',
+      `${key.title}`,
+      key.reason,
+      'brief',
+      [`alter table ${quoted(table.relation.table)} add constraint ${ident(key.name)} ${key.definition}`],
+      key.name,
+    ),
+  ];
+}
+
+function leavesOf(catalog: Catalog, relation: Relation): Relation[] {
+  return childrenOf(catalog, relation).flatMap((child) => (child.kind === 'partitioned' ? leavesOf(catalog, child) : [child]));
+}
+
+/** New rows take their tenant from the context. The bootstrap tenant's default goes, so that an insert without a tenant fails. */
+function defaultSteps(table: WantedTable): WallStep[] {
+  const live = tenantColumn(table);
+  if (!table.rule?.added || table.relation.isPartition || live?.default === tenantDefault) return [];
+  const name = quoted(table.relation.table);
+  return [
+    step(
+      table,
+      'default',
+      `let ${table.column} default to the context's tenant`,
+      'an application that does not know the column keeps inserting, and without a context it fails',
+      'brief',
+      [`alter table ${name} alter column ${ident(table.column)} set default ${tenantDefault}`],
+    ),
+  ];
+}
+
+function policySteps(table: WantedTable): WallStep[] {
+  const { relation, policy } = table;
+  const name = quoted(relation.table);
+  const live = relation.policies.find((candidate) => candidate.name === policy.name);
+  const right =
+    live?.permissive &&
+    live.command === 'all' &&
+    live.roles.join() === 'public' &&
+    sameExpression(live.using, policy.stored) &&
+    sameExpression(live.check, policy.stored);
+  const stale = relation.policies.filter((candidate) => candidate.name.startsWith('partywall_') && !(candidate.name === policy.name && right));
+  if (right && stale.length === 0 && relation.rls && relation.rlsForced) return [];
+  return [
+    step(table, 'policy', 'force the policy', `a row is there for the tenant in ${table.column} alone`, 'brief', [
+      ...stale.map((candidate) => `drop policy ${ident(candidate.name)} on ${name}`),
+      ...(right ? [] : [`create policy ${ident(policy.name)} on ${name} using (${policy.expression}) with check (${policy.expression})`]),
+      `alter table ${name} enable row level security`,
+      `alter table ${name} force row level security`,
+    ]),
+  ];
+}
+
+/** The triggers of expand read the parent's tenant; from here on the context is the source and the composite key the proof. */
+function deriveSteps(catalog: Catalog, table: WantedTable, wanted: WantedWall): WallStep[] {
+  const { rule, relation } = table;
+  if (!rule?.added || relation.isPartition) return [];
+  const derive = { name: deriveTrigger(table, rule, wanted).name, on: relation.table };
+  const made = [derive, ...adoptTriggers(table, rule, catalog, wanted)].filter(({ name, on }) =>
+    catalog.relations.get(on)?.triggers.some((trigger) => trigger.name === name),
+  );
+  return made.map(({ name, on }) =>
+    step(
+      table,
+      'drop-derive',
+      `stop deriving ${table.column}`,
+      'the context is the source now',
+      'brief',
+      [`drop trigger ${ident(name)} on ${quoted(on)}`, `drop function partywall.${ident(name)}()`],
+      name,
+    ),
+  );
+}
+
+function viewSteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
+  return wanted.views.flatMap((view) => {
+    const relation = catalog.relations.get(view);
+    const invoker = relation?.options.some((option) => /^security_invoker=(true|on|1|yes)$/i.test(option));
+    if (!relation || invoker) return [];
+    return {
+      id: `contract/view/${view}`,
+      phase: 'contract' as const,
+      table: view,
+      title: "run the view with the caller's rights",
+      reason: `it runs as ${relation.owner}, whom the wall may not bind`,
+      lock: 'brief' as const,
+      action: transaction([
+        recordReplaced(view, 'security_invoker', `alter view ${quoted(view)} reset (security_invoker)`, 'view'),
+        `alter view ${quoted(view)} set (security_invoker = true)`,
+      ]),
+    };
+  });
+}
+
+/** The global form goes once the per-tenant one is there; that one takes its name. */
+function uniqueSteps(table: WantedTable): WallStep[] {
+  const name = quoted(table.relation.table);
+  return table.uniques.map((unique) => {
+    const { replaces } = table.relation.constraints.find((constraint) => constraint.index === unique.replaces.name)
+      ? { replaces: `alter table ${name} drop constraint ${ident(unique.replaces.constraint ?? unique.replaces.name)}` }
+      : { replaces: `drop index ${inSchema(table.relation, unique.replaces.name)}` };
+    const restore = unique.replaces.constraint
+      ? `alter table ${name} add constraint ${ident(unique.replaces.constraint)} ${table.relation.constraints.find((constraint) => constraint.name === unique.replaces.constraint)?.definition ?? ''}`
+      : unique.replaces.definition;
+    return step(
+      table,
+      'unique',
+      `let ${unique.replaces.name} hold per tenant`,
+      'a value that is taken must not tell that another tenant has it',
+      'brief',
+      [
+        recordReplaced(table.relation.table, unique.replaces.name, restore, 'unique'),
+        replaces,
+        `alter index ${inSchema(table.relation, unique.name)} rename to ${ident(unique.replaces.name)}`,
+      ],
+      unique.replaces.name,
+    );
+  });
+}
+
+function grantSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
+  const changes = excessGrants(model, catalog, wanted);
+  if (changes.length === 0) return [];
+  return [
+    {
+      id: 'contract/grants',
+      phase: 'contract',
+      title: `revoke ${changes.length} grants that reach around the wall`,
+      reason: 'nothing on rows for everyone, nothing standing for tables to come, and for the application rows only',
+      lock: 'brief',
+      action: transaction(changes.map((change) => change.statement)),
+    },
+  ];
+}
+
+function finalSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
+  const steps: WallStep[] = [];
+  const trigger = catalog.eventTriggers.find(({ name }) => name === eventTriggerName);
+  if (catalog.roles.get(catalog.currentUser)?.superuser && (!trigger || trigger.enabled === 'disabled')) {
+    steps.push({
+      id: 'contract/new-tables',
+      phase: 'contract',
+      title: "close tomorrow's tables until the model knows them",
+      reason: 'a new table starts without row level security',
+      lock: 'none',
+      action: transaction(eventTrigger(model)),
+    });
+  }
+  const facts = catalog.runtime?.facts ?? {};
+  const walled = [...wanted.tables.values()].map(({ relation }) => ({ name: relation.name, schema: relation.schema }));
+  if (facts['phase'] !== 'contract' || JSON.stringify(facts['walled_tables']) !== JSON.stringify(walled)) {
+    steps.push({
+      id: 'contract/done',
+      phase: 'contract',
+      title: 'record that the wall holds',
+      reason: 'walled pools refuse to start where one of these tables is open',
+      lock: 'none',
+      action: transaction([setFact('walled_tables', walled), setFact('phase', 'contract')]),
+    });
+  }
+  return steps;
+}
+
+/** Keeps, in the transaction that drops it, the statement that brings a replaced thing back. */
+function recordReplaced(table: TableName, name: string, restore: string, kind: 'constraint' | 'unique' | 'view'): string {
+  const fact = { table, name, kind, restore };
+  return `insert into partywall.facts (name, value) values (${literal(`replaced:${table}/${name}`)}, ${literal(JSON.stringify(fact))}::jsonb) on conflict (name) do nothing`;
+}
+
+function step(table: WantedTable, kind: string, title: string, reason: string, lock: WallStep['lock'], statements: readonly string[], part?: string): WallStep {
+  return {
+    id: ['contract', kind, table.relation.table, ...(part ? [part] : [])].join('/'),
+    phase: 'contract',
+    table: table.relation.table,
+    title,
+    reason,
+    lock,
+    action: transaction(statements),
+  };
+}
+
+function online(table: WantedTable, kind: string, title: string, reason: string, statement: string, part?: string): WallStep {
+  return {
+    id: ['contract', kind, table.relation.table, ...(part ? [part] : [])].join('/'),
+    phase: 'contract',
+    table: table.relation.table,
+    title,
+    reason,
+    lock: 'online',
+    action: { kind: 'concurrent', statement },
+  };
+}
+
+/** Whether the tenant column is there already; before expand has run it is not, and contract is only a preview. */
+export function isExpanded(wanted: WantedWall): boolean {
+  return [...wanted.tables.values()].every((table) => columnOf(table.relation, table.column) !== undefined);
+}

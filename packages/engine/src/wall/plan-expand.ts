@@ -1,0 +1,319 @@
+import { createHash } from 'node:crypto';
+import type { Catalog, Index, Relation, Trigger } from '../catalog/catalog.ts';
+import { ident, identList, literal } from '../db/sql.ts';
+import type { TenancyModel } from '../model/model.ts';
+import { quoted } from '../model/table-name.ts';
+import { adoptTriggers, deriveTrigger, registerTrigger, registerTriggerName, tenantByPaths } from './derive-sql.ts';
+import { missingGrants } from './grants.ts';
+import { wallName } from './names.ts';
+import type { StepAction, WallStep } from './plan.ts';
+import { roleStatements } from './roles.ts';
+import { runtimeGrants, runtimeLock, runtimeSql } from './runtime.ts';
+import { keyTypeOf, tenantColumn, type WantedTable, type WantedWall } from './shape.ts';
+
+/**
+ * Expand, in this order: roles and schema `partywall`; new nullable columns with the triggers that fill them; the backfill, each
+ * table after those it derives from, so that a row written beside it always finds its parent's tenant; then keys and indexes.
+ * Nothing here refuses anything to the old application.
+ */
+export function planExpand(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
+  return [
+    ...runtimeSteps(model, catalog, wanted),
+    ...columnSteps(model, catalog, wanted),
+    ...backfillSteps(catalog, wanted),
+    ...keySteps(catalog, wanted),
+    ...grantSteps(model, catalog, wanted),
+  ];
+}
+
+/** Fingerprint of all that is installed in schema `partywall`, kept in its facts: an older runtime is installed over. */
+export function runtimeFingerprint(statements: readonly string[]): string {
+  return createHash('sha256').update(statements.join('\0')).digest('hex').slice(0, 16);
+}
+
+function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
+  const steps: WallStep[] = roleStatements(model, catalog).map(({ role, statements }) => ({
+    id: `expand/role/${role}`,
+    phase: 'expand',
+    title: `make role ${role}`,
+    reason: role === model.roles.app ? 'the application runs as a role that row level security binds' : 'work over all tenants has a login of its own',
+    lock: 'none',
+    action: { kind: 'transaction', statements },
+  }));
+  const { app, system, service } = model.roles;
+  const register = registerTrigger(model.tenant);
+  const statements = [
+    ...runtimeSql({ keyType: wanted.keyType }),
+    ...[app, system, service].flatMap(runtimeGrants),
+    `grant select, insert, update, delete on all tables in schema partywall to ${ident(service)}`,
+    `grant usage, select, update on all sequences in schema partywall to ${ident(service)}`,
+    `grant execute on all functions in schema partywall to ${ident(service)}`,
+    ...register,
+  ];
+  const fingerprint = runtimeFingerprint(statements);
+  const root = catalog.relations.get(model.tenant.table);
+  if (catalog.runtime?.facts?.['runtime'] !== fingerprint || !hasTrigger(root?.triggers, registerTriggerName)) {
+    steps.push({
+      id: 'expand/runtime',
+      phase: 'expand',
+      table: model.tenant.table,
+      title: 'install schema partywall and register the tenants',
+      reason: 'entering a tenant, the registry and its trigger on the tenant root live in the database',
+      lock: 'brief',
+      action: {
+        kind: 'transaction',
+        statements: [
+          runtimeLock,
+          ...statements,
+          setFact('runtime', fingerprint),
+          setFact('roles', model.roles),
+          `${setFact('phase', 'expand').replace(/ do update .*$/s, ' do nothing')}`,
+        ],
+      },
+    });
+  }
+  return steps;
+}
+
+/** Statement that records a fact beside what it is true of, in the same transaction. */
+export function setFact(name: string, value: unknown): string {
+  return `insert into partywall.facts (name, value) values (${literal(name)}, ${literal(JSON.stringify(value))}::jsonb) on conflict (name) do update set value = excluded.value, changed_at = now()`;
+}
+
+function columnSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
+  const steps: WallStep[] = [];
+  for (const table of wanted.tables.values()) {
+    const { rule, relation } = table;
+    if (!rule?.added) continue;
+    const live = tenantColumn(table);
+    if (table.adds && !live) {
+      steps.push(
+        tableStep(table, 'expand/column', `add ${table.column}`, rule.why ?? 'rows of this table belong to one tenant', 'brief', addColumn(model, table)),
+      );
+    }
+    // Contract sets NOT NULL and drops the triggers; from then on the default is the source.
+    if (live?.notNull && model.bootstrap === undefined) continue;
+    if (rule.paths.length === 0 || live?.notNull || relation.isPartition) continue;
+    const derive = deriveTrigger(table, rule, wanted);
+    if (!hasTrigger(relation.triggers, derive.name)) {
+      steps.push(
+        tableStep(
+          table,
+          'expand/derive',
+          `derive ${table.column} of new rows`,
+          `from ${rule.paths.map((path) => path.table).join(', then ')}`,
+          'brief',
+          derive.statements,
+        ),
+      );
+    }
+    for (const adopt of adoptTriggers(table, rule, catalog, wanted)) {
+      if (hasTrigger(catalog.relations.get(adopt.on)?.triggers, adopt.name)) continue;
+      steps.push(
+        tableStep(
+          table,
+          'expand/adopt',
+          `hand the tenant down from ${adopt.on}`,
+          'the row exists before the one that owns it',
+          'brief',
+          adopt.statements,
+          adopt.name,
+        ),
+      );
+    }
+  }
+  return steps;
+}
+
+/** With a bootstrap tenant the default fills every row at once, without a rewrite; otherwise the column starts empty. */
+function addColumn(model: TenancyModel, table: WantedTable): string[] {
+  const add = `alter table ${quoted(table.relation.table)} add column ${ident(table.column)} ${table.columnType}`;
+  return [model.bootstrap === undefined ? add : `${add} default ${literal(model.bootstrap)}::${keyTypeOf(table.columnType) ?? table.columnType}`];
+}
+
+function backfillSteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
+  const done = backfilled(catalog);
+  const steps: WallStep[] = [];
+  for (const table of wanted.tables.values()) {
+    const { rule, relation } = table;
+    if (!rule?.added || rule.paths.length === 0 || relation.kind !== 'table' || done.has(relation.table) || tenantColumn(table)?.notNull) continue;
+    steps.push({
+      id: `expand/backfill/${relation.table}`,
+      phase: 'expand',
+      table: relation.table,
+      title: `fill ${table.column} of ${relation.estimatedRows < 0 ? 'all' : `about ${Math.round(relation.estimatedRows)}`} rows`,
+      reason: `from ${rule.paths.map((path) => path.table).join(', then ')}`,
+      lock: 'none',
+      action: { kind: 'backfill', table: relation.table, column: table.column, tenant: tenantByPaths(rule.paths, 'row', wanted) },
+    });
+  }
+  return steps;
+}
+
+/** Tables whose backfill has reached the end, from `partywall.facts`. */
+export function backfilled(catalog: Catalog): ReadonlySet<string> {
+  const facts = catalog.runtime?.facts ?? {};
+  return new Set(Object.keys(facts).flatMap((name) => (name.startsWith('backfill:') && facts[name] === 'done' ? [name.slice('backfill:'.length)] : [])));
+}
+
+function keySteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
+  const steps: WallStep[] = [];
+  for (const table of wanted.tables.values()) {
+    const name = quoted(table.relation.table);
+    for (const key of table.keys) {
+      if (key.live) continue;
+      const leading = [table.column, ...key.columns.filter((column) => column !== table.column)];
+      const make: IndexBuild = { name: key.name, unique: true, rest: `(${identList(leading)})` };
+      steps.push(
+        ...indexSteps(
+          catalog,
+          table,
+          make,
+          `add key (${leading.join(', ')})`,
+          'references from other scoped tables carry the tenant, and reads by tenant use it',
+        ),
+      );
+    }
+    if (table.index) {
+      steps.push(
+        ...indexSteps(
+          catalog,
+          table,
+          { name: table.index, unique: false, rest: `(${ident(table.column)})` },
+          `index ${table.column}`,
+          'every read of the application is by tenant',
+        ),
+      );
+    }
+    for (const unique of table.uniques) {
+      const made = table.relation.indexes.find((index) => index.name === unique.name);
+      if (made?.valid) continue;
+      const make: IndexBuild = { name: unique.name, unique: true, rest: unique.definition };
+      steps.push(
+        ...indexSteps(
+          catalog,
+          table,
+          make,
+          `add the per-tenant form of ${unique.replaces.name} on ${name}`,
+          'both forms exist until contract, so that the old `on conflict` still works',
+        ),
+      );
+    }
+  }
+  return steps;
+}
+
+interface IndexBuild {
+  readonly name: string;
+  readonly unique: boolean;
+  /** Columns in parentheses, or `using method (columns) ...`. */
+  readonly rest: string;
+}
+
+/** Built beside writers; an invalid leftover is dropped first. On a partitioned table: each partition's, then attached. */
+function indexSteps(catalog: Catalog, table: WantedTable, make: IndexBuild, title: string, reason: string): WallStep[] {
+  const { relation } = table;
+  if (relation.kind !== 'partitioned') {
+    return [step(table, `expand/index/${relation.table}/${make.name}`, title, reason, 'online', buildConcurrently(relation, make))];
+  }
+  const steps: WallStep[] = [];
+  const onParent = (parent: Relation, name: string): void => {
+    if (!parent.indexes.some((index) => index.name === name)) {
+      steps.push(
+        step(
+          table,
+          `expand/index/${parent.table}/${name}`,
+          title,
+          reason,
+          'brief',
+          transaction([`create ${make.unique ? 'unique ' : ''}index ${ident(name)} on only ${quoted(parent.table)} ${make.rest}`]),
+        ),
+      );
+    }
+    for (const child of childrenOf(catalog, parent)) {
+      const childName = wallName(make.unique ? 'key' : 'index', child.name, child.schema, make.name);
+      const live = child.indexes.find((index) => index.name === childName);
+      if (live?.attachedTo) continue;
+      if (child.kind === 'partitioned') onParent(child, childName);
+      else if (!live?.valid)
+        steps.push(
+          step(
+            table,
+            `expand/index/${child.table}/${childName}`,
+            `${title} on partition ${child.table}`,
+            reason,
+            'online',
+            buildConcurrently(child, { ...make, name: childName }),
+          ),
+        );
+      steps.push(
+        step(
+          table,
+          `expand/attach/${child.table}/${childName}`,
+          `attach it to ${parent.table}`,
+          reason,
+          'brief',
+          transaction([`alter index ${inSchema(parent, name)} attach partition ${inSchema(child, childName)}`]),
+        ),
+      );
+    }
+  };
+  onParent(relation, make.name);
+  return steps;
+}
+
+function buildConcurrently(relation: Relation, make: IndexBuild): StepAction {
+  const leftover: Index | undefined = relation.indexes.find((index) => index.name === make.name && !index.valid);
+  return {
+    kind: 'concurrent',
+    ...(leftover && { cleanup: `drop index concurrently if exists ${inSchema(relation, make.name)}` }),
+    statement: `create ${make.unique ? 'unique ' : ''}index concurrently ${ident(make.name)} on ${quoted(relation.table)} ${make.rest}`,
+  };
+}
+
+function grantSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
+  const changes = missingGrants(model, catalog, wanted);
+  if (changes.length === 0) return [];
+  return [
+    {
+      id: 'expand/grants',
+      phase: 'expand',
+      title: `grant ${changes.length} relations, sequences and schemas to the three roles`,
+      reason: 'the application can move to its role before the wall holds',
+      lock: 'none',
+      action: transaction(changes.map((change) => change.statement)),
+    },
+  ];
+}
+
+export function childrenOf(catalog: Catalog, parent: Relation): Relation[] {
+  return [...catalog.relations.values()].filter((relation) => relation.parents.includes(parent.table));
+}
+
+export function inSchema(relation: Relation, name: string): string {
+  return `${ident(relation.schema)}.${ident(name)}`;
+}
+
+export function hasTrigger(triggers: readonly Trigger[] | undefined, name: string): boolean {
+  return triggers?.some((trigger) => trigger.name === name && trigger.enabled !== 'disabled') ?? false;
+}
+
+export function transaction(statements: readonly string[]): StepAction {
+  return { kind: 'transaction', statements };
+}
+
+function tableStep(
+  table: WantedTable,
+  kind: string,
+  title: string,
+  reason: string,
+  lock: WallStep['lock'],
+  statements: readonly string[],
+  part?: string,
+): WallStep {
+  return step(table, [kind, table.relation.table, ...(part ? [part] : [])].join('/'), title, reason, lock, transaction(statements));
+}
+
+function step(table: WantedTable, id: string, title: string, reason: string, lock: WallStep['lock'], action: StepAction): WallStep {
+  return { id, phase: 'expand', table: table.relation.table, title, reason, lock, action };
+}
