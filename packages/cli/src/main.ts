@@ -1,9 +1,9 @@
-import { run } from './run.ts';
+import { interruptedStatus, run } from './run.ts';
 
 const controller = new AbortController();
 process.on('SIGINT', () => {
   // The first Ctrl-C lets the command clean up, the second does not wait for it.
-  if (controller.signal.aborted) process.exit(130);
+  if (controller.signal.aborted) process.exit(interruptedStatus);
   controller.abort(new Error('interrupted'));
 });
 process.once('SIGTERM', () => controller.abort(new Error('terminated')));
@@ -23,3 +23,7 @@ process.on('warning', (warning: Error & { code?: string }) => {
 });
 
 process.exitCode = await run(process.argv.slice(2), process, controller.signal);
+if (process.exitCode === interruptedStatus) {
+  // A statement that cannot be cancelled would keep its connection, and so the process, open.
+  process.stdout.write('', () => process.exit());
+}

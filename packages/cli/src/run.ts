@@ -9,7 +9,8 @@ import { type Register, verbs } from './verbs.ts';
 /** The part of `process` that the command needs. */
 export type World = Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr' | 'env' | 'cwd'>;
 
-const interruptedStatus = 130;
+/** What shells report for a process that SIGINT ended. */
+export const interruptedStatus = 130;
 /** How long a command may take to stop cleanly after Ctrl-C. */
 const stopTimeoutMs = 10_000;
 

@@ -1,9 +1,14 @@
-export type { Catalog, Relation } from './catalog/catalog.ts';
+export type { Catalog, Relation, Role } from './catalog/catalog.ts';
 export { readCatalog } from './catalog/read-catalog.ts';
 export { connect, describeTarget, sqlState, supportedMajors } from './db/connect.ts';
 export { type EmbeddedOptions, type EmbeddedServer, freePort, startEmbedded } from './db/embedded.ts';
 export { ident, literal } from './db/sql.ts';
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';
 export { defineTenancy, parseModel, type TableRule, type TenancyConfig, type TenancyModel } from './model/model.ts';
-export { parseTableName, type TableName, tableName } from './model/table-name.ts';
-export { tenantStates, type TenantState, wallStates } from './wall/runtime.ts';
+export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
+export { type ApplyOptions, type ApplyProgress, type ApplyReport, applyWall } from './wall/apply.ts';
+export { describeSession, type GateReport, type GateSession, switchGate } from './wall/gate.ts';
+export { planWall, stepSql, type WallPlan, type WallStep } from './wall/plan.ts';
+export type { RolePasswords } from './wall/roles.ts';
+export { type TenantState, tenantStates, wallStates } from './wall/runtime.ts';
+export { describeTrouble, type TroubledRows } from './wall/trouble.ts';
