@@ -94,7 +94,7 @@ function foreignKeySteps(catalog: Catalog, table: WantedTable, key: WantedForeig
       reason,
       'brief',
       [
-        recordReplaced(relation.table, old.name, `alter table ${name} add constraint ${ident(old.name)} ${old.definition}`, 'constraint'),
+        recordReplaced({ table: relation.table, name: old.name, kind: 'foreign key', definition: old.definition }),
         `alter table ${name} drop constraint ${ident(old.name)}`,
         `alter table ${name} rename constraint ${ident(key.name)} to ${ident(old.name)}`,
       ],
@@ -247,7 +247,7 @@ function viewSteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
       reason: `it runs as ${relation.owner}, whom the wall may not bind`,
       lock: 'brief' as const,
       action: transaction([
-        recordReplaced(view, 'security_invoker', `alter view ${quoted(view)} reset (security_invoker)`, 'view'),
+        recordReplaced({ table: view, name: 'security_invoker', kind: 'view', definition: '' }),
         `alter view ${quoted(view)} set (security_invoker = true)`,
       ]),
     };
@@ -256,26 +256,23 @@ function viewSteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
 
 /** The global form goes once the per-tenant one is there; that one takes its name. */
 function uniqueSteps(table: WantedTable): WallStep[] {
-  const name = quoted(table.relation.table);
-  return table.uniques.map((unique) => {
-    const { replaces } = table.relation.constraints.find((constraint) => constraint.index === unique.replaces.name)
-      ? { replaces: `alter table ${name} drop constraint ${ident(unique.replaces.constraint ?? unique.replaces.name)}` }
-      : { replaces: `drop index ${inSchema(table.relation, unique.replaces.name)}` };
-    const restore = unique.replaces.constraint
-      ? `alter table ${name} add constraint ${ident(unique.replaces.constraint)} ${table.relation.constraints.find((constraint) => constraint.name === unique.replaces.constraint)?.definition ?? ''}`
-      : unique.replaces.definition;
+  const { relation } = table;
+  return table.uniques.map(({ name, replaces }) => {
+    const constraint = relation.constraints.find(({ index, kind }) => index === replaces.name && kind === 'unique');
+    const deferral = constraint?.deferrable ? ` deferrable${constraint.deferred ? ' initially deferred' : ''}` : '';
+    const definition = / USING .*$/s.exec(replaces.definition)?.[0] ?? '';
     return step(
       table,
       'unique',
-      `let ${unique.replaces.name} hold per tenant`,
+      `let ${replaces.name} hold per tenant`,
       'a value that is taken must not tell that another tenant has it',
       'brief',
       [
-        recordReplaced(table.relation.table, unique.replaces.name, restore, 'unique'),
-        replaces,
-        `alter index ${inSchema(table.relation, unique.name)} rename to ${ident(unique.replaces.name)}`,
+        recordReplaced({ table: relation.table, name: replaces.name, kind: constraint ? 'unique constraint' : 'unique index', definition, deferral }),
+        constraint ? `alter table ${quoted(relation.table)} drop constraint ${ident(constraint.name)}` : `drop index ${inSchema(relation, replaces.name)}`,
+        `alter index ${inSchema(relation, name)} rename to ${ident(replaces.name)}`,
       ],
-      unique.replaces.name,
+      replaces.name,
     );
   });
 }
@@ -323,10 +320,27 @@ function finalSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): 
   return steps;
 }
 
-/** Keeps, in the transaction that drops it, the statement that brings a replaced thing back. */
-function recordReplaced(table: TableName, name: string, restore: string, kind: 'constraint' | 'unique' | 'view'): string {
-  const fact = { table, name, kind, restore };
-  return `insert into partywall.facts (name, value) values (${literal(`replaced:${table}/${name}`)}, ${literal(JSON.stringify(fact))}::jsonb) on conflict (name) do nothing`;
+/** What contract dropped, as rollback needs it to bring it back. */
+export interface Replaced {
+  readonly table: TableName;
+  /** Of the constraint, the index, or the view's option. */
+  readonly name: string;
+  readonly kind: 'foreign key' | 'unique constraint' | 'unique index' | 'view';
+  /** Of a foreign key: its definition; of a unique: what follows the table's name in CREATE UNIQUE INDEX. */
+  readonly definition: string;
+  /** Of a unique constraint: ` deferrable initially deferred`. */
+  readonly deferral?: string;
+  /** A foreign key that is back but not proven for all rows yet. */
+  readonly restored?: boolean;
+}
+
+export function replacedFact(replaced: Pick<Replaced, 'table' | 'name'>): string {
+  return `replaced:${replaced.table}/${replaced.name}`;
+}
+
+/** Recorded in the transaction that drops it. What was there first is what comes back, so a later record does not count. */
+function recordReplaced(replaced: Replaced): string {
+  return `insert into partywall.facts (name, value) values (${literal(replacedFact(replaced))}, ${literal(JSON.stringify(replaced))}::jsonb) on conflict (name) do nothing`;
 }
 
 function step(table: WantedTable, kind: string, title: string, reason: string, lock: WallStep['lock'], statements: readonly string[], part?: string): WallStep {

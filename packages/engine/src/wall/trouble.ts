@@ -117,6 +117,7 @@ export async function quarantine(
     }
     await addDependents(client, catalog);
     const taken = await takeAside(client, catalog);
+    await client.query("insert into partywall.facts (name, value) values ('quarantined', 'true') on conflict (name) do nothing");
     await client.query('commit');
     return taken;
   } catch (error) {
