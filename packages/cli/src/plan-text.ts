@@ -17,11 +17,16 @@ export function planText(plan: WallPlan, ctx: Pick<CommandContext, 'style'>): st
     const steps = plan.steps.filter((step) => step.phase === phase);
     if (steps.length === 0) continue;
     lines.push('', ctx.style('bold', `-- ${phase}: ${steps.length} ${steps.length === 1 ? 'step' : 'steps'}`));
-    for (const step of steps) lines.push('', ...stepText(step, ctx));
+    lines.push('', stepsText(steps, ctx));
   }
   if (plan.residuals.length > 0) lines.push('', '-- what stays open when all is done:');
   for (const residual of plan.residuals) lines.push(`--   ${residual.table}: ${residual.message}`);
   return lines.join('\n').replace(/^\n/, '');
+}
+
+/** Steps in the order they are carried out. */
+export function stepsText(steps: readonly WallStep[], ctx: Pick<CommandContext, 'style'>): string {
+  return steps.map((step) => stepText(step, ctx).join('\n')).join('\n\n');
 }
 
 export interface StepData {
@@ -38,17 +43,14 @@ export interface StepData {
 export function planData(plan: WallPlan): { blockers: WallPlan['blockers']; steps: readonly StepData[]; residuals: WallPlan['residuals'] } {
   return {
     blockers: plan.blockers,
-    steps: plan.steps.map((step) => ({
-      id: step.id,
-      phase: step.phase,
-      table: step.table ?? null,
-      title: step.title,
-      reason: step.reason,
-      lock: step.lock,
-      sql: stepSql(step),
-    })),
+    steps: plan.steps.map(stepData),
     residuals: plan.residuals,
   };
+}
+
+export function stepData(step: WallStep): StepData {
+  const { id, phase, table, title, reason, lock } = step;
+  return { id, phase, table: table ?? null, title, reason, lock, sql: stepSql(step) };
 }
 
 /** The part of a plan that belongs to one phase. */

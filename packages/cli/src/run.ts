@@ -76,7 +76,7 @@ function program(start: Start, registers: readonly Register[]): Command {
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
     .exitOverride()
-    .configureOutput({ outputError: () => undefined })
+    .configureOutput({ writeErr: () => undefined, outputError: () => undefined })
     .showHelpAfterError(false)
     .addHelpText('after', rootHelp);
   for (const register of registers) register(root, start);

@@ -10,5 +10,6 @@ export { type ApplyOptions, type ApplyProgress, type ApplyReport, applyWall } fr
 export { describeSession, type GateReport, type GateSession, switchGate } from './wall/gate.ts';
 export { planWall, stepSql, type WallPlan, type WallStep } from './wall/plan.ts';
 export type { RolePasswords } from './wall/roles.ts';
+export { type RollbackOptions, type RollbackReport, rollbackWall } from './wall/rollback.ts';
 export { type TenantState, tenantStates, wallStates } from './wall/runtime.ts';
 export { describeTrouble, type TroubledRows } from './wall/trouble.ts';

@@ -1,5 +1,4 @@
 import {
-  type ApplyProgress,
   type ApplyReport,
   applyWall,
   connect,
@@ -18,6 +17,7 @@ import { type Answer, type CommandContext, databaseUrl, type Start } from '../co
 import { liveCatalog } from '../database.ts';
 import { onlyPhase, planData, planText } from '../plan-text.ts';
 import { helpEnding } from './help.ts';
+import { showProgress } from './progress-of.ts';
 
 interface ApplyFlags {
   readonly phase: 'expand' | 'switch' | 'contract';
@@ -31,8 +31,9 @@ interface ApplyFlags {
 export function registerApply(program: Command, start: Start): void {
   program
     .command('apply')
+    .summary('Carry out one phase online.')
     .description(
-      'Carry out one phase online. Run again after an interruption, it completes; run on a finished phase, it does nothing. ' +
+      'Carry out one phase online. Run again after an interruption, it completes; run on a finished phase, it does nothing.\n\n' +
         'Passwords for the roles come from PARTYWALL_APP_PASSWORD, PARTYWALL_SYSTEM_PASSWORD and PARTYWALL_SERVICE_PASSWORD.',
     )
     .addOption(
@@ -89,20 +90,6 @@ async function apply(ctx: CommandContext, flags: ApplyFlags): Promise<Answer> {
 export function rolePasswords(ctx: Pick<CommandContext, 'env'>): { app?: string; system?: string; service?: string } {
   const { PARTYWALL_APP_PASSWORD: app, PARTYWALL_SYSTEM_PASSWORD: system, PARTYWALL_SERVICE_PASSWORD: service } = ctx.env;
   return { ...(app && { app }), ...(system && { system }), ...(service && { service }) };
-}
-
-export function showProgress(ctx: Pick<CommandContext, 'talk'>, event: ApplyProgress): void {
-  switch (event.kind) {
-    case 'planned':
-      return;
-    case 'step': {
-      const { table, title } = event.step;
-      ctx.talk.line(`[${event.at}/${event.of}] ${table === undefined ? title : `${table}: ${title}`}`);
-      return;
-    }
-    case 'backfill':
-      ctx.talk.progress({ label: `  filling ${event.step.table ?? ''}`, done: event.done, total: event.total, unit: 'blocks' });
-  }
 }
 
 async function readGate(url: string, model: TenancyModel, allow: readonly string[]): Promise<GateReport> {

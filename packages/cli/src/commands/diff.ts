@@ -13,6 +13,7 @@ interface DiffOptions {
 export function registerDiff(program: Command, start: Start): void {
   program
     .command('diff')
+    .summary('Show the SQL between the live database and the wall.')
     .description('Show the SQL between the live database and the wall that the model asks for, phase by phase. Changes nothing.')
     .addOption(new Option('--phase <phase>', 'only this phase').choices(['expand', 'switch', 'contract']))
     .addHelpText(

@@ -12,6 +12,7 @@ import { helpEnding } from './help.ts';
 export function registerDoctor(program: Command, start: Start): void {
   program
     .command('doctor')
+    .summary('Check what the other commands depend on.')
     .description('Check what the other commands depend on: the config, the database it points at, privileges, roles, the state of the wall.')
     .addHelpText(
       'after',
