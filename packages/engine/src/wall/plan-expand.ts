@@ -6,6 +6,7 @@ import { quoted } from '../model/table-name.ts';
 import { adoptTriggers, deriveTrigger, registerTrigger, registerTriggerName, tenantByPaths } from './derive-sql.ts';
 import { missingGrants } from './grants.ts';
 import { wallName } from './names.ts';
+import { operationsSql } from './operations-sql.ts';
 import type { StepAction, WallStep } from './plan.ts';
 import { roleStatements } from './roles.ts';
 import { runtimeGrants, runtimeLock, runtimeSql } from './runtime.ts';
@@ -44,10 +45,13 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
   const register = registerTrigger(model.tenant);
   const statements = [
     ...runtimeSql({ keyType: wanted.keyType }),
+    ...operationsSql(wanted),
     ...[app, system, service].flatMap(runtimeGrants),
     `grant select, insert, update, delete on all tables in schema partywall to ${ident(service)}`,
     `grant usage, select, update on all sequences in schema partywall to ${ident(service)}`,
     `grant execute on all functions in schema partywall to ${ident(service)}`,
+    `grant select on partywall.orphaned_data_summary to ${ident(system)}`,
+    `grant execute on function partywall.orphaned_rows() to ${ident(system)}`,
     ...register,
   ];
   const fingerprint = runtimeFingerprint(statements);
