@@ -1,4 +1,4 @@
-import { type Catalog, type Grant, holdsRows, type Relation } from '../catalog/catalog.ts';
+import type { Catalog, Grant, Relation } from '../catalog/catalog.ts';
 import { ident } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
@@ -84,8 +84,8 @@ export function excessGrants(model: TenancyModel, catalog: Catalog, wanted: Want
   const { app } = model.roles;
   const changes: GrantChange[] = [];
   for (const relation of catalog.relations.values()) {
-    const rule = effectiveRule(model, catalog, relation);
-    if (relation.extension || (rule === undefined && !(relation.kind === 'view' && model.schemas.includes(relation.schema)) && !holdsRows(relation))) continue;
+    const isModels = effectiveRule(model, catalog, relation) !== undefined || model.schemas.includes(relation.schema);
+    if (relation.extension || !isModels) continue;
     const allowed = appPrivileges(model, catalog, relation, wanted);
     for (const grantee of [app, 'public']) {
       const excess = relation.grants.filter(
