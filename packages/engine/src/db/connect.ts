@@ -63,7 +63,8 @@ function connectionError(url: string, cause: unknown): PartywallError {
   const target = describeTarget(url);
   const reason = cause instanceof Error ? reasonOf(cause) : String(cause);
   if (code === '3D000') return new PartywallError('wrong_database', `connecting to ${target}: ${reason}`, { cause });
-  if (code?.startsWith('28')) return new PartywallError('database_refused', `connecting to ${target}: ${reason}`, { cause });
+  // A missing password is the client's own error, without a SQLSTATE.
+  if (code?.startsWith('28') || reason.startsWith('SASL')) return new PartywallError('database_refused', `connecting to ${target}: ${reason}`, { cause });
   return new PartywallError('database_unreachable', `connecting to ${target}: ${reason}`, { cause });
 }
 

@@ -1,0 +1,95 @@
+import fs from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { connect, type EmbeddedServer, startEmbedded } from '@partywall/engine';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+
+let folder: string;
+let started: EmbeddedServer[];
+
+beforeEach(async () => {
+  folder = await fs.mkdtemp(path.join(os.tmpdir(), 'partywall-embedded-'));
+  await fs.chmod(folder, 0o755);
+  started = [];
+});
+
+afterEach(async () => {
+  for (const server of started) await server.stop();
+  await fs.rm(folder, { recursive: true, force: true });
+});
+
+async function start(options: Partial<Parameters<typeof startEmbedded>[0]> = {}): Promise<EmbeddedServer> {
+  const server = await startEmbedded({ dataDir: path.join(folder, 'data'), settings: { fsync: 'off' }, ...options });
+  started.push(server);
+  return server;
+}
+
+async function query(url: string, text: string): Promise<unknown[]> {
+  const client = await connect(url, { purpose: 'test' });
+  try {
+    return (await client.query(text)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+test('a server keeps its data, its password and its encoding over a restart', async () => {
+  const first = await start();
+  expect(await query(first.url, 'show server_encoding')).toEqual([{ server_encoding: 'UTF8' }]);
+  await query(first.url, 'create table public.kept as select 1 as n');
+  await first.stop();
+  const second = await start();
+  expect(second.adopted).toBe(false);
+  expect(await query(second.url, 'select n from public.kept')).toEqual([{ n: 1 }]);
+});
+
+test('a server that outlived its parent is adopted and not started twice', async () => {
+  const first = await start();
+  const second = await start();
+  expect(second).toMatchObject({ adopted: true, port: first.port });
+  await second.stop();
+  await expect(connect(first.url, { purpose: 'test' })).rejects.toMatchObject({ code: 'database_unreachable' });
+});
+
+test('the superuser needs the password, which only its owner can read', async () => {
+  const server = await start();
+  const open = new URL(server.url);
+  open.password = '';
+  await expect(connect(open.toString(), { purpose: 'test' })).rejects.toMatchObject({ code: 'database_refused' });
+  open.password = 'wrong';
+  await expect(connect(open.toString(), { purpose: 'test' })).rejects.toMatchObject({ code: 'database_refused' });
+  const { mode } = await fs.stat(path.join(folder, 'data.secret'));
+  expect(mode & 0o077).toBe(0);
+});
+
+test('a server listens on loopback alone', async () => {
+  const server = await start();
+  expect(await query(server.url, 'show listen_addresses')).toEqual([{ listen_addresses: '127.0.0.1' }]);
+});
+
+test('a folder made by another major version is refused and left as it is', async () => {
+  const first = await start({ major: 17 });
+  await first.stop();
+  await expect(start({ major: 18 })).rejects.toMatchObject({ code: 'embedded_unavailable', message: expect.stringContaining('version 17') });
+  expect((await fs.readFile(path.join(folder, 'data', 'PG_VERSION'), 'utf8')).trim()).toBe('17');
+});
+
+test('a start that fails names the log and leaves no server behind', async () => {
+  await expect(start({ settings: { shared_buffers: 'nonsense' } })).rejects.toMatchObject({
+    code: 'embedded_unavailable',
+    message: expect.stringContaining('data.log'),
+  });
+  await expect(fs.access(path.join(folder, 'data', 'postmaster.pid'))).rejects.toThrow();
+});
+
+test('an unreachable server, a wrong database and a wrong user are three different errors', async () => {
+  const server = await start({ auth: 'trust' });
+  await expect(connect(server.urlFor('nowhere'), { purpose: 'test' })).rejects.toMatchObject({
+    code: 'wrong_database',
+    message: expect.stringContaining('/nowhere'),
+  });
+  await expect(connect(server.urlFor('postgres', { user: 'nobody' }), { purpose: 'test' })).rejects.toMatchObject({ code: 'database_refused' });
+  await expect(connect('postgresql://postgres:hidden@127.0.0.1:1/x', { purpose: 'test' })).rejects.toSatisfy(
+    (error: Error) => !error.message.includes('hidden') && error.message.includes('127.0.0.1:1'),
+  );
+});
