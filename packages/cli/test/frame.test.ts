@@ -110,11 +110,11 @@ describe('the runtime', () => {
 
   test('Ctrl-C ends a command with status 130 and leaves what was done', async () => {
     const { cwd, env, database } = await portal();
-    // Somebody holds the table, so apply waits for its lock again and again.
-    await database.query('begin; lock table notes in access exclusive mode');
+    // Somebody writes the table in a long transaction, so apply asks for its lock again and again.
+    await database.query('begin; lock table notes in row exclusive mode');
     const child = startCommand(['apply', '--phase', 'expand'], { cwd, env });
     const result = outcome(child);
-    await printed(child.stderr, '[1/');
+    await printed(child.stderr, 'public.notes: add tenant_id');
     child.kill('SIGINT');
     const { status, stderr } = await result;
     await database.query('rollback');
