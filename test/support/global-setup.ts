@@ -23,7 +23,15 @@ export default async function setup(project: TestProject): Promise<() => Promise
     dataDir: path.join(folder, 'data'),
     major,
     auth: 'trust',
-    settings: { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '300', autovacuum: 'off', shared_buffers: '256MB' },
+    settings: {
+      fsync: 'off',
+      synchronous_commit: 'off',
+      full_page_writes: 'off',
+      max_connections: '300',
+      autovacuum: 'off',
+      shared_preload_libraries: 'pg_stat_statements',
+      shared_buffers: '256MB',
+    },
   });
   project.provide('clusterUrl', server.url);
   return async () => {

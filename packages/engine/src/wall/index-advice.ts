@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { columnOf } from '../catalog/catalog.ts';
 import { readCatalog } from '../catalog/read-catalog.ts';
 import { identList } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
@@ -46,17 +47,19 @@ export async function adviseIndexes(client: pg.ClientBase, model: TenancyModel):
 /** A foreign key that cascades reads its table for every deleted parent: without an index on its columns, all of it. */
 function cascadeIndexes(wanted: WantedWall): IndexAdvice['missing'] {
   return [...wanted.tables.values()].flatMap(({ relation, column }) =>
-    relation.constraints.flatMap(({ kind, columns, name, inherited }) => {
-      if (kind !== 'foreign' || inherited) return [];
+    relation.constraints.flatMap(({ foreign, columns, name, inherited }) => {
+      if (!foreign || inherited) return [];
       const own = columns.filter((candidate) => candidate !== column);
       const isLed = relation.indexes.some(
         (index) => index.valid && !index.predicate && own.every((candidate) => index.columns.slice(0, own.length + 1).includes(candidate)),
       );
       if (own.length === 0 || isLed) return [];
+      // Between scoped tables the key carries the tenant; to shared ones it does not.
+      const leads = wanted.tables.has(foreign.table) && columnOf(relation, column) !== undefined;
       return {
         table: relation.table,
         reason: `${name} is followed from its parent's side on every delete and key change`,
-        statement: `create index concurrently on ${quoted(relation.table)} (${identList([column, ...own])})`,
+        statement: `create index concurrently on ${quoted(relation.table)} (${identList(leads ? [column, ...own] : own)})`,
       };
     }),
   );
