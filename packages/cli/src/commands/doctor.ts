@@ -1,13 +1,18 @@
-import { type Catalog, connect, describeTarget, PartywallError, readCatalog, type TenancyModel } from '@partywall/engine';
+import { adviseIndexes, type Catalog, connect, describeTarget, type IndexAdvice, PartywallError, readCatalog, type TenancyModel } from '@partywall/engine';
 import type { Command } from 'commander';
 import { loadConfig } from '../config-file.ts';
 import { type Answer, type CommandContext, databaseUrl, type Start } from '../context.ts';
 import type { Connection } from '../database.ts';
 import { appConnectionLine } from '../doctor/app-connection.ts';
+import { indexLines } from '../doctor/indexes.ts';
 import { fail, type Line, pass, skip } from '../doctor/line.ts';
 import { findMigrations, type MigrationFolder, migrationLine } from '../doctor/migrations.ts';
 import { standingLines } from '../doctor/standing.ts';
 import { helpEnding } from './help.ts';
+
+interface DoctorFlags {
+  readonly indexes?: true;
+}
 
 export function registerDoctor(program: Command, start: Start): void {
   program
@@ -21,10 +26,11 @@ export function registerDoctor(program: Command, start: Start): void {
         'PARTYWALL_APP_URL=postgresql://app@db/crm partywall doctor --json',
       ]),
     )
-    .action(start((ctx) => doctor(ctx)));
+    .action(start<DoctorFlags>(doctor));
 }
 
-async function doctor(ctx: CommandContext): Promise<Answer> {
+async function doctor(ctx: CommandContext, flags: DoctorFlags): Promise<Answer> {
+  let advice: IndexAdvice | undefined;
   const lines: Line[] = [pass('node', `Node.js ${process.versions.node}`), pass('directory', ctx.cwd)];
   const config = await attempt('config', lines, () => loadConfig(ctx));
   if (config) lines.push(pass('config', config.file));
@@ -38,6 +44,7 @@ async function doctor(ctx: CommandContext): Promise<Answer> {
       lines.push(pass('database', `PostgreSQL ${version}, ${describeTarget(url)}`));
       lines.push(...(await databaseLines(ctx, client, catalog, config?.model)));
       lines.push(...(await migrationLines(migrations, catalog, client)));
+      if (flags.indexes && config) advice = await adviseIndexes(client, config.model);
     } finally {
       await client.end();
     }
@@ -45,7 +52,7 @@ async function doctor(ctx: CommandContext): Promise<Answer> {
     lines.push(skip('wall', 'not looked at: the database was not reached'));
     lines.push(...(await migrationLines(migrations, undefined, undefined)));
   }
-  return answer(ctx, lines);
+  return answer(ctx, lines, advice);
 }
 
 async function databaseLines(ctx: CommandContext, client: Connection, catalog: Catalog, model: TenancyModel | undefined): Promise<Line[]> {
@@ -71,7 +78,7 @@ async function attempt<T>(id: string, lines: Line[], work: () => Promise<T>): Pr
   }
 }
 
-function answer(ctx: CommandContext, lines: readonly Line[]): Answer {
+function answer(ctx: CommandContext, lines: readonly Line[], advice: IndexAdvice | undefined): Answer {
   const failed = lines.filter((line) => line.status === 'fail').length;
   const marks = { pass: ctx.style('green', 'pass'), fail: ctx.style('red', 'FAIL'), skip: ctx.style('dim', 'skip') };
   const width = Math.max(...lines.map((line) => line.id.length));
@@ -82,7 +89,7 @@ function answer(ctx: CommandContext, lines: readonly Line[]): Answer {
   const passed = lines.filter((line) => line.status === 'pass').length;
   return {
     exit: failed === 0 ? 0 : 1,
-    data: { ok: failed === 0, lines },
-    text: [...text, '', `${passed} passed, ${failed} failed, ${lines.length - passed - failed} skipped`].join('\n'),
+    data: { ok: failed === 0, lines, ...(advice && { indexes: advice }) },
+    text: [...text, '', `${passed} passed, ${failed} failed, ${lines.length - passed - failed} skipped`, ...(advice ? indexLines(advice) : [])].join('\n'),
   };
 }

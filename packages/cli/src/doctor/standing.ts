@@ -17,8 +17,29 @@ function privilegesLine(catalog: Catalog, model: TenancyModel | undefined): Line
   const missing: string[] = [];
   if (!role.createRole && (rolesToMake.length > 0 || !model)) missing.push('CREATEROLE');
   if (!role.bypassRls) missing.push('BYPASSRLS');
-  if (missing.length === 0) return pass(id, `${role.name} has ${role.createRole ? 'CREATEROLE and ' : ''}BYPASSRLS`);
-  return fail(id, `${role.name} lacks ${missing.join(' and ')}`, `as a superuser: alter role ${role.name} ${missing.join(' ').toLowerCase()}`);
+  if (missing.length > 0)
+    return fail(id, `${role.name} lacks ${missing.join(' and ')}`, `as a superuser: alter role ${role.name} ${missing.join(' ').toLowerCase()}`);
+  const closed = placesToCreate(catalog, model);
+  if (closed.length > 0)
+    return fail(
+      id,
+      `${role.name} lacks CREATE on ${closed.join(' and ')}`,
+      `as a superuser: ${closed.map((place) => `grant create on ${place} to ${role.name}`).join('; ')}`,
+    );
+  return pass(id, `${role.name} has ${role.createRole ? 'CREATEROLE and ' : ''}BYPASSRLS, and may create where the wall does`);
+}
+
+/** Schema `partywall` is made in the database, indexes in the schemas of the tables. */
+function placesToCreate(catalog: Catalog, model: TenancyModel | undefined): string[] {
+  const reach = rolesOf(catalog, catalog.currentUser);
+  const granted = (grants: Catalog['databaseGrants']): boolean =>
+    grants.some((grant) => grant.privilege === 'create' && (grant.grantee === 'public' || reach.has(grant.grantee)));
+  const database = catalog.runtime !== undefined || granted(catalog.databaseGrants) ? [] : [`database ${catalog.database}`];
+  const schemas = (model?.schemas ?? []).filter((name) => {
+    const schema = catalog.schemas.get(name);
+    return schema !== undefined && !reach.has(schema.owner) && !granted(schema.grants);
+  });
+  return [...database, ...schemas.map((name) => `schema ${name}`)];
 }
 
 /** Tables can be altered by their owner only, also through membership. */
