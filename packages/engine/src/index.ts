@@ -8,7 +8,7 @@ export { defineTenancy, parseModel, type TableRule, type TenancyConfig, type Ten
 export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
 export { type ApplyOptions, type ApplyProgress, type ApplyReport, applyWall } from './wall/apply.ts';
 export { describeSession, type GateReport, type GateSession, switchGate } from './wall/gate.ts';
-export { adviseIndexes, adviseIndexes, type IndexAdvice, type IndexAdvice } from './wall/index-advice.ts';
+export { adviseIndexes, type IndexAdvice } from './wall/index-advice.ts';
 export { planWall, stepSql, type WallPlan, type WallStep } from './wall/plan.ts';
 export type { RolePasswords } from './wall/roles.ts';
 export { type RollbackOptions, type RollbackReport, rollbackWall } from './wall/rollback.ts';
