@@ -19,10 +19,12 @@ export function registerDoctor(program: Command, start: Start): void {
     .command('doctor')
     .summary('Check what the other commands depend on.')
     .description('Check what the other commands depend on: the config, the database it points at, privileges, roles, the state of the wall.')
+    .option('--indexes', 'also advise on indexes of walled tables: missing, unused, slow queries')
     .addHelpText(
       'after',
       helpEnding({ 0: 'every line passes', 1: 'at least one line fails', 2: 'bad usage' }, [
         'partywall doctor',
+        'partywall doctor --indexes',
         'PARTYWALL_APP_URL=postgresql://app@db/crm partywall doctor --json',
       ]),
     )
