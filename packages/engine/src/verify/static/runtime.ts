@@ -1,12 +1,12 @@
 import type { DatabaseFunction } from '../../catalog/catalog.ts';
 import { eventTrigger, registerTrigger, registerTriggerName } from '../../wall/derive-sql.ts';
 import { operationsSql } from '../../wall/operations-sql.ts';
-import { runtimeSql } from '../../wall/runtime.ts';
+import { appFunctions, runtimeSql } from '../../wall/runtime.ts';
 import { type Finding, finding } from '../finding.ts';
 import { granteeText, reached, type StaticFacts } from './static-facts.ts';
 
-/** What the application may call in schema `partywall`. */
-const appFunctions = new Set(['tenant_id', 'no_context', 'enter']);
+/** What the application may call in schema `partywall`, by name and number of arguments. */
+const openToApp: ReadonlySet<string> = new Set(appFunctions.map((text) => signature(text.slice(0, text.indexOf('(')), text.slice(text.indexOf('(') + 1, -1))));
 /** The function that keeps older snapshots from seeing a changed state too late. */
 const stateTriggerFunction = 'partywall.state_changed';
 
@@ -27,8 +27,8 @@ export function runtimeRules(facts: StaticFacts): Finding[] {
 }
 
 interface ExpectedFunction {
-  readonly name: string;
-  readonly arguments: number;
+  /** Name and number of arguments. */
+  readonly signature: string;
   readonly language: string;
   readonly volatility: DatabaseFunction['volatility'];
   readonly securityDefiner: boolean;
@@ -39,10 +39,10 @@ interface ExpectedFunction {
 
 function functions(live: readonly DatabaseFunction[], { model, wanted }: StaticFacts): Finding[] {
   const statements = [...runtimeSql({ keyType: wanted.keyType }), ...operationsSql(wanted), ...registerTrigger(model.tenant), ...eventTrigger(model)];
-  const expected = new Map(statements.flatMap((statement) => parseFunction(statement) ?? []).map((item) => [item.name, item]));
+  const expected = new Map(statements.flatMap((statement) => parseFunction(statement) ?? []).map((item) => [item.signature, item]));
   return live.flatMap((routine) => {
     const target = `function partywall.${routine.name}(${routine.arguments})`;
-    const wantedForm = expected.get(routine.name);
+    const wantedForm = expected.get(signature(routine.name, routine.arguments));
     // What expand made to fill columns is dropped by contract; until then it is no finding of its own.
     if (!wantedForm)
       return /^pw_(derive|adopt)_/.test(routine.name) ? [] : [finding('runtime.function-unknown', target, `Partywall did not install ${target}`)];
@@ -62,7 +62,6 @@ function difference(live: DatabaseFunction, wanted: ExpectedFunction): string[] 
     ...(live.language === wanted.language ? [] : [`language ${live.language}`]),
     ...(live.leakproof ? ['it is called leakproof'] : []),
     ...(settings(live.settings).join() === settings(wanted.settings).join() ? [] : [`settings ${live.settings.join(', ') || 'none'}`]),
-    ...(argumentCount(live.arguments) === wanted.arguments ? [] : [`arguments (${live.arguments})`]),
     // The orphan summary follows references as they are; a body that is behind them is no gap in the wall.
     ...(live.name === 'orphaned_rows' || normalBody(live.source) === normalBody(wanted.body) ? [] : ['another body']),
   ];
@@ -78,8 +77,7 @@ function parseFunction(statement: string): ExpectedFunction | undefined {
   const attributes = quotedBody ? rest.slice(0, quotedBody.index) : rest.slice(0, rest.length - body.length);
   const settings = [...attributes.matchAll(/\bset (\w+) = ((?:(?!\bset\b)[^\n])+)/g)].map(([, setting = '', value = '']) => `${setting}=${value.trim()}`);
   return {
-    name,
-    arguments: argumentCount(given),
+    signature: signature(name, given),
     language: /\blanguage (\w+)/.exec(attributes)?.[1] ?? '',
     volatility: /\bstable\b/.test(attributes) ? 'stable' : /\bimmutable\b/.test(attributes) ? 'immutable' : 'volatile',
     securityDefiner: /\bsecurity definer\b/.test(attributes),
@@ -89,8 +87,9 @@ function parseFunction(statement: string): ExpectedFunction | undefined {
   };
 }
 
-function argumentCount(list: string): number {
-  return list.trim() === '' ? 0 : list.split(',').length;
+/** `enter/1`: overloads differ in how much they are given. */
+function signature(name: string, list: string): string {
+  return `${name}/${list.trim() === '' ? 0 : list.split(',').length}`;
 }
 
 /**
@@ -104,11 +103,10 @@ function normalBody(body: string): string {
 
 function openFunctions(live: readonly DatabaseFunction[], { reach, model }: StaticFacts): Finding[] {
   return live.flatMap((routine) => {
-    const open = reached(routine.grants, reach).filter(
-      (grant) => grant.privilege === 'execute' && !(grant.grantee !== 'public' && appFunctions.has(routine.name)),
-    );
+    const forApp = openToApp.has(signature(routine.name, routine.arguments));
+    const open = reached(routine.grants, reach).filter((grant) => grant.privilege === 'execute' && (grant.grantee === 'public' || !forApp));
     if (open.length === 0) return [];
-    const severity = appFunctions.has(routine.name) ? 'low' : routine.returnsTrigger ? 'medium' : 'critical';
+    const severity = forApp ? 'low' : routine.returnsTrigger ? 'medium' : 'critical';
     const name = `partywall.${routine.name}(${routine.arguments})`;
     const who = granteeText(
       open.map((grant) => grant.grantee),
