@@ -1,6 +1,6 @@
 export type { Catalog, Relation, Role } from './catalog/catalog.ts';
 export { readCatalog } from './catalog/read-catalog.ts';
-export { connect, describeTarget, sqlState, supportedMajors } from './db/connect.ts';
+export { connect, describeTarget, refuseUnsupported, sqlState, supportedMajors } from './db/connect.ts';
 export { type EmbeddedOptions, type EmbeddedServer, freePort, startEmbedded } from './db/embedded.ts';
 export { ident, literal } from './db/sql.ts';
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';

@@ -34,10 +34,7 @@ export async function connect(url: string, options: ConnectOptions): Promise<pg.
   }
   try {
     const { rows } = await client.query<{ version: number }>("select current_setting('server_version_num')::int as version");
-    const major = Math.floor((rows[0]?.version ?? 0) / 10_000);
-    if (major < supportedMajors.min || major > supportedMajors.max) {
-      throw new PartywallError('server_unsupported', `connecting to ${describeTarget(url)}: the server is PostgreSQL ${major}`);
-    }
+    refuseUnsupported(rows[0]?.version ?? 0, describeTarget(url));
     await client.query(
       "select set_config('search_path', '', false), set_config('DateStyle', 'ISO', false), set_config('statement_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false)",
     );
@@ -46,6 +43,18 @@ export async function connect(url: string, options: ConnectOptions): Promise<pg.
     throw error;
   }
   return client;
+}
+
+/**
+ * The rule on versions; `version` as in `server_version_num`.
+ *
+ * @throws PartywallError server_unsupported
+ */
+export function refuseUnsupported(version: number, target: string): void {
+  const major = Math.floor(version / 10_000);
+  if (major < supportedMajors.min || major > supportedMajors.max) {
+    throw new PartywallError('server_unsupported', `connecting to ${target}: the server is PostgreSQL ${major}`);
+  }
 }
 
 /** `user@host:port/database`, without the password. */

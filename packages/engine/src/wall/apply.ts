@@ -180,11 +180,22 @@ function refuseUnprivileged(catalog: Catalog, model: TenancyModel, options: Appl
   if (!role?.bypassRls) lacks.push('BYPASSRLS, without which validation reads no rows and proves nothing');
   const missingRoles = [model.roles.app, model.roles.system, model.roles.service].filter((name) => !catalog.roles.has(name));
   if (missingRoles.length > 0 && !role?.createRole) lacks.push(`CREATEROLE, to make ${missingRoles.join(', ')}`);
+  const closed = closedPlaces(catalog, model, owned);
+  if (closed.length > 0) lacks.push(`CREATE on ${closed.join(' and ')}, where the wall makes its schema and its indexes`);
   if (lacks.length > 0) {
     throw new PartywallError('permission_missing', `applying to ${describeTarget(options.url)}: role ${catalog.currentUser} lacks ${lacks[0]}`, {
       details: lacks,
     });
   }
+}
+
+/** Where the wall creates something and none of `reach` may. */
+function closedPlaces(catalog: Catalog, model: TenancyModel, reach: ReadonlySet<string>): string[] {
+  const mayCreate = (grants: Catalog['databaseGrants']) =>
+    grants.some(({ grantee, privilege }) => privilege === 'create' && (grantee === 'public' || reach.has(grantee)));
+  const schemas = model.schemas.flatMap((name) => catalog.schemas.get(name) ?? []).filter((schema) => !reach.has(schema.owner) && !mayCreate(schema.grants));
+  const needsDatabase = catalog.runtime === undefined && !mayCreate(catalog.databaseGrants);
+  return [...(needsDatabase ? [`database ${catalog.database}`] : []), ...schemas.map((schema) => `schema ${schema.name}`)];
 }
 
 function memberships(catalog: Catalog, role: string, seen = new Set<string>()): ReadonlySet<string> {
