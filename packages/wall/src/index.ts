@@ -1,0 +1,17 @@
+export { current, run, system, systemUses, type TenantContext, tryCurrent } from './context.ts';
+export {
+  CrossTenantError,
+  StatementRefusedError,
+  TenantCancelledError,
+  TenantContextError,
+  TenantPlacedElsewhereError,
+  TenantReadOnlyError,
+  TenantSuspendedError,
+  UnknownTenantError,
+  WallError,
+  type WallErrorCode,
+  WallNotHeldError,
+  wallErrors,
+} from './errors.ts';
+export { createWalledPool } from './pool.ts';
+export { WalledClient, type WalledClientConfig, type WalledOptions } from './walled-client.ts';

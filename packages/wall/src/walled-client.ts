@@ -1,0 +1,219 @@
+import pg from 'pg';
+import { Admissions } from './admissions.ts';
+import { BootGate } from './boot-gate.ts';
+import { bindCallback, bindToCaller, isCallback } from './caller.ts';
+import { currentScope, inScope, type Scope } from './context.ts';
+import { Enter } from './enter.ts';
+import { StatementRefusedError, TenantContextError, translateError, WallError } from './errors.ts';
+import { prepareValues, queryOf, textOf } from './query.ts';
+import { isQueryObject, type QueryObject, type QueuedQuery } from './queued-query.ts';
+import { classify } from './statement.ts';
+import { TransactionTrack } from './transaction.ts';
+
+export interface WalledOptions {
+  /**
+   * Whether `enter` is a prepared statement (default). False behind a pooler in transaction mode that does not keep prepared
+   * statements, such as PgBouncer before 1.21; it costs a Parse per statement.
+   */
+  readonly preparedStatements?: boolean;
+}
+
+/** What the clients of one pool have together. */
+export const poolState = Symbol('partywall pool state');
+export interface PoolState {
+  readonly gate: BootGate;
+  readonly admissions: Admissions;
+}
+
+export type WalledClientConfig = pg.ClientConfig & WalledOptions & { readonly [poolState]?: PoolState };
+
+type Release = (error?: Error | boolean) => void;
+
+/**
+ * A `pg.Client` that sends nothing without a context, and enters the tenant of the context in the same round trip as the query.
+ *
+ * What is decided when: the context and the caller's async context are taken when `query` is called; whether the tenant must be entered
+ * is decided when the queue submits the query, because only then the state of the transaction is known (`TransactionTrack`).
+ *
+ * **Limits.** What a statement does is told by its text. A function of the application's that sets a session setting, takes a session
+ * lock or makes a temporary table inside the database is not seen, and its leftovers stay on the connection; nor is a
+ * procedure that commits, after which walled tables refuse every read (there is no context left). SQL in the application's own
+ * hands can call `set_config('partywall.tenant_id', ...)` where the text does not show it.
+ */
+export class WalledClient extends pg.Client {
+  readonly #gate: BootGate;
+  readonly #track = new TransactionTrack();
+  readonly #enter: Enter;
+  readonly #admissions: Admissions;
+  #leftover: string | undefined;
+  #release: Release | undefined;
+  /** The scope of the query being answered, for its notices. */
+  #scope: Scope | undefined;
+
+  static {
+    // pg declares \`query\` with overloads whose results are \`any\`; this one has the same, so it is put in place without restating them.
+    Object.defineProperty(WalledClient.prototype, 'query', {
+      configurable: true,
+      writable: true,
+      value(this: WalledClient, config: unknown, values?: unknown, callback?: unknown): unknown {
+        return this.#query(config, values, callback);
+      },
+    });
+  }
+
+  constructor(config?: string | WalledClientConfig) {
+    super(config);
+    const options = typeof config === 'object' ? config : {};
+    if (!(this.connection instanceof pg.Connection)) throw new TypeError('the walled client needs the JavaScript client of pg, not pg-native');
+    if (options.pipeline) throw new TypeError('the walled client cannot be used with the pipeline option: it must know the transaction before it sends');
+    const preparedStatements = options.preparedStatements ?? true;
+    this.#gate = options[poolState]?.gate ?? new BootGate();
+    this.#admissions = options[poolState]?.admissions ?? new Admissions({ preparedStatements });
+    this.#enter = new Enter(this, { track: this.#track, admissions: this.#admissions, preparedStatements });
+  }
+
+  /** Connects and passes the boot gate; rejects with `WallNotHeldError`, and ends the connection, where the wall does not hold. */
+  override connect(): Promise<WalledClient>;
+  override connect(callback: (error: Error | null, client?: WalledClient) => void): void;
+  override connect(callback?: (error: Error | null, client?: WalledClient) => void): Promise<WalledClient> | undefined {
+    if (!callback) {
+      return new Promise((resolve, reject) => {
+        this.connect((error) => (error ? reject(error) : resolve(this)));
+      });
+    }
+    super.connect((error: Error | null) => {
+      if (error) {
+        callback(error);
+        return;
+      }
+      this.#admissions.forget();
+      this.#setUp(() => this.#gate.pass(this)).then(
+        () => process.nextTick(callback, null, this),
+        (refusal: Error) => this.end(() => callback(refusal)),
+      );
+    });
+    return undefined;
+  }
+
+  /** Without pg's deprecation warning; the query itself while the tenant is being entered, so that `cancel` finds it. */
+  get activeQuery(): QueuedQuery | null {
+    const active = this._activeQuery;
+    return active === this.#enter ? (this.#enter.query ?? null) : active;
+  }
+
+  /**
+   * A pool sets this when it hands the connection out. Handing back waits for what is still being answered, and closes the connection
+   * instead of returning it where a transaction is open or the session is not as it was. A refusal by the wall says nothing about the
+   * connection, so the pool keeps it: else a suspended tenant's requests would cost its neighbours a connection each.
+   */
+  get release(): Release {
+    return (error) => {
+      const release = this.#release;
+      if (!release) throw new Error('Release called on client which has already been released to the pool.');
+      this.#release = undefined;
+      if (error && !(error instanceof WallError)) return release(error);
+      if (this.readyForQuery && this._queryQueue.length === 0) return release(this.#unclean());
+      const settled = (): void => {
+        this.off('drain', settled);
+        this.off('end', settled);
+        release(this.#unclean());
+      };
+      this.on('drain', settled);
+      this.on('end', settled);
+    };
+  }
+
+  set release(release: Release) {
+    this.#release = release;
+  }
+
+  override _handleErrorMessage(message: pg.DatabaseError): void {
+    const tenant = this.#scope?.kind === 'tenant' ? this.#scope.tenant : undefined;
+    const situation = { tenant, entering: this._activeQuery === this.#enter, readOnly: this.#track.readOnlyTenant };
+    super._handleErrorMessage(translateError(message, situation));
+  }
+
+  override _handleNotice(message: pg.DatabaseError): void {
+    if (this._activeQuery === this.#enter && message.code === 'PW005') {
+      this.#track.tenantIsReadOnly();
+    } else if (this.#scope && this._activeQuery) {
+      inScope(this.#scope, () => super._handleNotice(message));
+    } else {
+      super._handleNotice(message);
+    }
+  }
+
+  #query(config: unknown, values: unknown, callback: unknown): unknown {
+    const scope = currentScope();
+    if (isQueryObject(config)) return this.#queryObject(config, scope, isCallback(values) ? values : callback);
+    const query = queryOf(config, values, callback);
+    if (query.callback) {
+      query.callback = bindCallback(query.callback);
+      this.#queue(query, scope);
+      return undefined;
+    }
+    return new Promise((resolve, reject) => {
+      query.callback = (error, result) => (error ? reject(error) : resolve(result));
+      this.#queue(query, scope);
+    }).catch((error: Error) => {
+      // The stack of an answer leads to the socket; taken here it leads to the application's await, as in pg.
+      Error.captureStackTrace(error);
+      throw error;
+    });
+  }
+
+  /** A Query, Cursor or stream that the application made: it answers through its own events and methods. */
+  #queryObject(query: QueryObject, scope: Scope | undefined, callback: unknown): unknown {
+    if (isCallback(callback) && !query.callback) query.callback = callback;
+    bindToCaller(query);
+    this.#queue(query, scope);
+    return query;
+  }
+
+  #queue(query: QueuedQuery, scope: Scope | undefined): void {
+    if (!scope) {
+      const refusal = new TenantContextError({ message: `sending a statement outside any context` });
+      process.nextTick(() => query.handleError(refusal, this.connection));
+      return;
+    }
+    const submit = query.submit;
+    query.submit = (connection) => {
+      query.submit = submit;
+      return this.#submit(query, connection, scope);
+    };
+    // pg's own method does the rest: time limits, types, the queue, refusals of a closed client.
+    super.query(query);
+  }
+
+  /** The queue has come to the query. Returns an error where nothing is to be sent, which pg hands to the query. */
+  #submit(query: QueuedQuery, connection: pg.Connection, scope: Scope): unknown {
+    const text = textOf(query, connection);
+    if (text === undefined) {
+      return query instanceof pg.Query
+        ? query.submit(connection)
+        : new StatementRefusedError({ message: 'sending a query object whose text cannot be seen', hint: 'give it a `text`' });
+    }
+    const statement = classify(text);
+    const decision = this.#track.decide(this.getTransactionStatus(), statement, scope);
+    if (decision instanceof Error) return decision;
+    const invalid = query instanceof pg.Query ? prepareValues(query) : undefined;
+    if (invalid) return invalid;
+    this.#scope = scope;
+    if (statement.leftover !== null && scope.kind !== 'setup') this.#leftover = statement.leftover;
+    if (decision === 'plain' || scope.kind !== 'tenant') return query.submit(connection);
+    this.#enter.submitBefore(query, connection, { tenant: scope.tenant, statement });
+    return null;
+  }
+
+  #setUp<Result>(fn: () => Result): Result {
+    return inScope({ kind: 'setup' }, fn);
+  }
+
+  /** Why the connection cannot be handed to somebody else. */
+  #unclean(): Error | undefined {
+    this.#track.reset();
+    this.#scope = undefined;
+    if (this.getTransactionStatus() !== 'I') return new Error('the connection was released inside a transaction');
+    return this.#leftover === undefined ? undefined : new Error(`the connection was released with a changed session: ${this.#leftover}`);
+  }
+}
