@@ -2,29 +2,31 @@ import { type Catalog, type Constraint, columnOf, type Relation } from '../catal
 import { ident, identList, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
-import { adoptTriggers, deriveTrigger, eventTrigger, eventTriggerName } from './derive-sql.ts';
+import { adoptTriggers, deriveTrigger, eventTrigger, eventTriggerBody, eventTriggerName } from './derive-sql.ts';
 import { excessGrants } from './grants.ts';
 import { wallName } from './names.ts';
 import type { WallStep } from './plan.ts';
-import { childrenOf, inSchema, setFact, transaction } from './plan-expand.ts';
+import { bootstrapEndedFact, childrenOf, inSchema, setFact, transaction, uniqueIndexSteps } from './plan-expand.ts';
 import { sameExpression, tenantColumn, tenantDefault, type WantedForeignKey, type WantedTable, type WantedWall } from './shape.ts';
+import { sameSet, usingClause } from './shape-keys.ts';
 
 /**
- * Contract, in this order: NOT NULL and references are validated while no policy binds anybody (a role under forced RLS validates
- * zero rows); defaults change over from parents to the context; policies are forced; what the wall replaces is dropped; grants
- * that reach around it are revoked. What is dropped is recorded in `partywall.facts`, in the same transaction, for rollback.
+ * Contract, in this order: defaults change over from parents to the context, so that nothing is refused to the application, which is in
+ * one by now; NOT NULL and references are validated while no policy binds anybody (a role under forced RLS validates zero rows);
+ * policies are forced; what the wall replaces is dropped; grants that reach around it are revoked. What is dropped is recorded in
+ * `partywall.facts`, in the same transaction, for rollback.
  */
 export function planContract(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
   const tables = [...wanted.tables.values()];
   return [
+    ...tables.flatMap(defaultSteps),
     ...tables.flatMap((table) => notNullSteps(table, wanted)),
     ...tables.flatMap((table) => rootKeySteps(model, catalog, table)),
     ...tables.flatMap((table) => table.foreignKeys.flatMap((key) => foreignKeySteps(catalog, table, key))),
-    ...tables.flatMap(defaultSteps),
     ...tables.flatMap(policySteps),
     ...tables.flatMap((table) => deriveSteps(catalog, table, wanted)),
     ...viewSteps(catalog, wanted),
-    ...tables.flatMap(uniqueSteps),
+    ...tables.flatMap((table) => uniqueSteps(catalog, table)),
     ...grantSteps(model, catalog, wanted),
     ...finalSteps(model, catalog, wanted),
   ];
@@ -50,6 +52,7 @@ function notNullSteps(table: WantedTable, wanted: WantedWall): WallStep[] {
       ? []
       : [online(table, 'not-null-validate', `prove that every row has ${column}`, because, `alter table ${name} validate constraint ${ident(check)}`)]),
     step(table, 'not-null', `set ${column} not null`, because, 'brief', [
+      ...(table.rule.added ? [] : [recordReplaced({ table: relation.table, name: column, kind: 'nullable column', definition: '' })]),
       `alter table ${name} alter column ${ident(column)} set not null`,
       `alter table ${name} drop constraint ${ident(check)}`,
     ]),
@@ -61,8 +64,8 @@ function rootKeySteps(model: TenancyModel, catalog: Catalog, table: WantedTable)
   const { relation, column, rootKey } = table;
   if (!rootKey) return [];
   const live = relation.constraints.find(
-    ({ foreign, columns, inherited }) =>
-      foreign?.table === model.tenant.table && !inherited && columns.join() === column && foreign.columns.join() === model.tenant.key,
+    ({ foreign, columns, inherited, enforced }) =>
+      foreign?.table === model.tenant.table && !inherited && enforced && sameSet(columns, [column]) && sameSet(foreign.columns, [model.tenant.key]),
   );
   if (live?.validated) return [];
   const definition = `foreign key (${ident(column)}) references ${quoted(model.tenant.table)} (${ident(model.tenant.key)})`;
@@ -86,7 +89,7 @@ function foreignKeySteps(catalog: Catalog, table: WantedTable, key: WantedForeig
   const old = key.replaces;
   return [
     ...steps,
-    // The new key takes the old one's name: applications match constraint names in errors.
+    // The new key takes the old one's name, in partitions too: applications match constraint names in errors.
     step(
       table,
       'replace',
@@ -96,7 +99,9 @@ function foreignKeySteps(catalog: Catalog, table: WantedTable, key: WantedForeig
       [
         recordReplaced({ table: relation.table, name: old.name, kind: 'foreign key', definition: old.definition }),
         `alter table ${name} drop constraint ${ident(old.name)}`,
-        `alter table ${name} rename constraint ${ident(key.name)} to ${ident(old.name)}`,
+        ...[relation, ...descendantsOf(catalog, relation)].map(
+          (each) => `alter table ${quoted(each.table)} rename constraint ${ident(key.name)} to ${ident(old.name)}`,
+        ),
       ],
       old.name,
     ),
@@ -106,7 +111,7 @@ function foreignKeySteps(catalog: Catalog, table: WantedTable, key: WantedForeig
 export function foreignKeyDefinition(key: WantedForeignKey): string {
   const onDelete = key.onDelete === 'no action' ? '' : ` on delete ${key.onDelete}${key.setColumns.length > 0 ? ` (${identList(key.setColumns)})` : ''}`;
   const onUpdate = key.onUpdate === 'no action' ? '' : ` on update ${key.onUpdate}`;
-  const deferral = key.replaces.deferrable ? ` deferrable${key.replaces.deferred ? ' initially deferred' : ''}` : '';
+  const deferral = deferralOf(key.replaces);
   return `foreign key (${identList(key.columns)}) references ${quoted(key.table)} (${identList(key.references)})${onDelete}${onUpdate}${deferral}`;
 }
 
@@ -170,8 +175,13 @@ function addForeignKey(
   ];
 }
 
-function leavesOf(catalog: Catalog, relation: Relation): Relation[] {
-  return childrenOf(catalog, relation).flatMap((child) => (child.kind === 'partitioned' ? leavesOf(catalog, child) : [child]));
+/** The partitions of a relation, of all levels. An inheritance child is none: it has its own keys. */
+export function descendantsOf(catalog: Catalog, relation: Relation): Relation[] {
+  return relation.kind !== 'partitioned' ? [] : childrenOf(catalog, relation).flatMap((child) => [child, ...descendantsOf(catalog, child)]);
+}
+
+export function leavesOf(catalog: Catalog, relation: Relation): Relation[] {
+  return descendantsOf(catalog, relation).filter((child) => child.kind !== 'partitioned');
 }
 
 /** New rows take their tenant from the context. The bootstrap tenant's default goes, so that an insert without a tenant fails. */
@@ -203,8 +213,11 @@ function policySteps(table: WantedTable): WallStep[] {
     sameExpression(live.check, policy.stored);
   const stale = relation.policies.filter((candidate) => candidate.name.startsWith('partywall_') && !(candidate.name === policy.name && right));
   if (right && stale.length === 0 && relation.rls && relation.rlsForced) return [];
+  const isFirst = !relation.policies.some((candidate) => candidate.name.startsWith('partywall_'));
+  const before = `${relation.rls ? 'enabled' : ''}${relation.rlsForced ? ' forced' : ''}`;
   return [
     step(table, 'policy', 'force the policy', `a row is there for the tenant in ${table.column} alone`, 'brief', [
+      ...(isFirst && before !== '' ? [recordReplaced({ table: relation.table, name: 'row level security', kind: 'row security', definition: before })] : []),
       ...stale.map((candidate) => `drop policy ${ident(candidate.name)} on ${name}`),
       ...(right ? [] : [`create policy ${ident(policy.name)} on ${name} using (${policy.expression}) with check (${policy.expression})`]),
       `alter table ${name} enable row level security`,
@@ -217,19 +230,18 @@ function policySteps(table: WantedTable): WallStep[] {
 function deriveSteps(catalog: Catalog, table: WantedTable, wanted: WantedWall): WallStep[] {
   const { rule, relation } = table;
   if (!rule?.added || relation.isPartition) return [];
-  const derive = { name: deriveTrigger(table, rule, wanted).name, on: relation.table };
-  const made = [derive, ...adoptTriggers(table, rule, catalog, wanted)].filter(({ name, on }) =>
+  const made = [deriveTrigger(table, rule, wanted, undefined), ...adoptTriggers(table, rule, catalog, wanted)].filter(({ name, on }) =>
     catalog.relations.get(on)?.triggers.some((trigger) => trigger.name === name),
   );
-  return made.map(({ name, on }) =>
+  return made.map((made) =>
     step(
       table,
       'drop-derive',
       `stop deriving ${table.column}`,
       'the context is the source now',
       'brief',
-      [`drop trigger ${ident(name)} on ${quoted(on)}`, `drop function partywall.${ident(name)}()`],
-      name,
+      [`drop trigger ${ident(made.name)} on ${quoted(made.on)}`, `drop function partywall.${ident(made.function)}()`],
+      made.name,
     ),
   );
 }
@@ -237,8 +249,8 @@ function deriveSteps(catalog: Catalog, table: WantedTable, wanted: WantedWall): 
 function viewSteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
   return wanted.views.flatMap((view) => {
     const relation = catalog.relations.get(view);
-    const invoker = relation?.options.some((option) => /^security_invoker=(true|on|1|yes)$/i.test(option));
-    if (!relation || invoker) return [];
+    const option = relation?.options.find((candidate) => candidate.startsWith('security_invoker='))?.slice('security_invoker='.length);
+    if (!relation || /^(true|on|1|yes)$/i.test(option ?? '')) return [];
     return {
       id: `contract/view/${view}`,
       phase: 'contract' as const,
@@ -247,34 +259,44 @@ function viewSteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
       reason: `it runs as ${relation.owner}, whom the wall may not bind`,
       lock: 'brief' as const,
       action: transaction([
-        recordReplaced({ table: view, name: 'security_invoker', kind: 'view', definition: '' }),
+        recordReplaced({ table: view, name: 'security_invoker', kind: 'view', definition: option ?? '' }),
         `alter view ${quoted(view)} set (security_invoker = true)`,
       ]),
     };
   });
 }
 
-/** The global form goes once the per-tenant one is there; that one takes its name. */
-function uniqueSteps(table: WantedTable): WallStep[] {
+/** The global form goes once the per-tenant one is there; that one takes its name, and is a constraint where the old one was. */
+function uniqueSteps(catalog: Catalog, table: WantedTable): WallStep[] {
   const { relation } = table;
-  return table.uniques.map(({ name, replaces }) => {
-    const constraint = relation.constraints.find(({ index, kind }) => index === replaces.name && kind === 'unique');
-    const deferral = constraint?.deferrable ? ` deferrable${constraint.deferred ? ' initially deferred' : ''}` : '';
-    const definition = / USING .*$/s.exec(replaces.definition)?.[0] ?? '';
-    return step(
+  const name = quoted(relation.table);
+  return table.uniques.flatMap((unique) => {
+    const { replaces, constraint } = unique;
+    const deferral = deferralOf(constraint);
+    const recorded = { table: relation.table, name: replaces.name, definition: ` ${usingClause(replaces)}`, deferral };
+    const made = inSchema(relation, unique.name);
+    const swap = step(
       table,
       'unique',
       `let ${replaces.name} hold per tenant`,
       'a value that is taken must not tell that another tenant has it',
       'brief',
       [
-        recordReplaced({ table: relation.table, name: replaces.name, kind: constraint ? 'unique constraint' : 'unique index', definition, deferral }),
-        constraint ? `alter table ${quoted(relation.table)} drop constraint ${ident(constraint.name)}` : `drop index ${inSchema(relation, replaces.name)}`,
-        `alter index ${inSchema(relation, name)} rename to ${ident(replaces.name)}`,
+        recordReplaced({ ...recorded, kind: constraint ? 'unique constraint' : 'unique index' }),
+        constraint ? `alter table ${name} drop constraint ${ident(constraint.name)}` : `drop index ${inSchema(relation, replaces.name)}`,
+        // A partitioned table takes no constraint from an index; there the index alone holds it.
+        constraint && relation.kind !== 'partitioned'
+          ? `alter table ${name} add constraint ${ident(constraint.name)} unique using index ${ident(unique.name)}${deferral}`
+          : `alter index ${made} rename to ${ident(replaces.name)}`,
       ],
       replaces.name,
     );
+    return [...(constraint?.deferrable ? uniqueIndexSteps(catalog, table, unique, 'contract') : []), swap];
   });
+}
+
+export function deferralOf(constraint: Constraint | undefined): string {
+  return constraint?.deferrable ? ` deferrable${constraint.deferred ? ' initially deferred' : ''}` : '';
 }
 
 function grantSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
@@ -295,7 +317,9 @@ function grantSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): 
 function finalSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
   const steps: WallStep[] = [];
   const trigger = catalog.eventTriggers.find(({ name }) => name === eventTriggerName);
-  if (catalog.roles.get(catalog.currentUser)?.superuser && (!trigger || trigger.enabled === 'disabled')) {
+  const routine = catalog.runtime?.functions.find(({ name }) => name === 'new_tables');
+  const isClosing = trigger !== undefined && trigger.enabled !== 'disabled' && routine?.source === eventTriggerBody(model);
+  if (catalog.roles.get(catalog.currentUser)?.superuser && !isClosing) {
     steps.push({
       id: 'contract/new-tables',
       phase: 'contract',
@@ -314,7 +338,7 @@ function finalSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): 
       title: 'record that the wall holds',
       reason: 'walled pools refuse to start where one of these tables is open',
       lock: 'none',
-      action: transaction([setFact('walled_tables', walled), setFact('phase', 'contract')]),
+      action: transaction([setFact('walled_tables', walled), setFact('phase', 'contract'), setFact(bootstrapEndedFact, true)]),
     });
   }
   return steps;
@@ -325,8 +349,8 @@ export interface Replaced {
   readonly table: TableName;
   /** Of the constraint, the index, or the view's option. */
   readonly name: string;
-  readonly kind: 'foreign key' | 'unique constraint' | 'unique index' | 'view';
-  /** Of a foreign key: its definition; of a unique: what follows the table's name in CREATE UNIQUE INDEX. */
+  readonly kind: 'foreign key' | 'unique constraint' | 'unique index' | 'view' | 'row security' | 'nullable column';
+  /** Of a foreign key: its definition; of a unique: what follows the table's name in CREATE UNIQUE INDEX; of the others: what was set. */
   readonly definition: string;
   /** Of a unique constraint: ` deferrable initially deferred`. */
   readonly deferral?: string;
@@ -334,8 +358,9 @@ export interface Replaced {
   readonly restored?: boolean;
 }
 
-export function replacedFact(replaced: Pick<Replaced, 'table' | 'name'>): string {
-  return `replaced:${replaced.table}/${replaced.name}`;
+/** The kind is part of it: a foreign key and an index may have one name. */
+export function replacedFact({ kind, table, name }: Replaced): string {
+  return `replaced:${kind}:${table}/${name}`;
 }
 
 /** Recorded in the transaction that drops it. What was there first is what comes back, so a later record does not count. */

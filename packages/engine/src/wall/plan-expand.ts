@@ -3,14 +3,23 @@ import type { Catalog, Index, Relation, Trigger } from '../catalog/catalog.ts';
 import { ident, identList, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted } from '../model/table-name.ts';
-import { adoptTriggers, deriveTrigger, registerTrigger, registerTriggerName, tenantByPaths } from './derive-sql.ts';
+import {
+  adoptTriggers,
+  contextTenant,
+  deriveTrigger,
+  isInstalled,
+  registerTrigger,
+  registerTriggerName,
+  tenantByPaths,
+  truncateTriggerName,
+} from './derive-sql.ts';
 import { missingGrants } from './grants.ts';
 import { wallName } from './names.ts';
 import { operationsSql } from './operations-sql.ts';
 import type { StepAction, WallStep } from './plan.ts';
 import { roleStatements } from './roles.ts';
 import { runtimeGrants, runtimeLock, runtimeSql } from './runtime.ts';
-import { keyTypeOf, tenantColumn, type WantedTable, type WantedWall } from './shape.ts';
+import { tenantColumn, type WantedTable, type WantedUnique, type WantedWall } from './shape.ts';
 
 /**
  * Expand, in this order: roles and schema `partywall`; new nullable columns with the triggers that fill them; the backfill, each
@@ -21,7 +30,7 @@ export function planExpand(model: TenancyModel, catalog: Catalog, wanted: Wanted
   return [
     ...runtimeSteps(model, catalog, wanted),
     ...columnSteps(model, catalog, wanted),
-    ...backfillSteps(catalog, wanted),
+    ...backfillSteps(model, catalog, wanted),
     ...keySteps(catalog, wanted),
     ...grantSteps(model, catalog, wanted),
   ];
@@ -56,7 +65,8 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
   ];
   const fingerprint = runtimeFingerprint(statements);
   const root = catalog.relations.get(model.tenant.table);
-  if (catalog.runtime?.facts?.['runtime'] !== fingerprint || !hasTrigger(root?.triggers, registerTriggerName)) {
+  const registers = [registerTriggerName, truncateTriggerName].every((name) => hasTrigger(root?.triggers, name));
+  if (catalog.runtime?.facts?.['runtime'] !== fingerprint || !registers) {
     steps.push({
       id: 'expand/runtime',
       phase: 'expand',
@@ -91,64 +101,79 @@ function columnSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall):
     if (!rule?.added) continue;
     const live = tenantColumn(table);
     if (table.adds && !live) {
-      steps.push(
-        tableStep(table, 'expand/column', `add ${table.column}`, rule.why ?? 'rows of this table belong to one tenant', 'brief', addColumn(model, table)),
-      );
+      const why = rule.why ?? 'rows of this table belong to one tenant';
+      steps.push(tableStep(table, 'expand/column', `add ${table.column}`, why, 'brief', addColumn(model, catalog, table, wanted)));
     }
     // Contract sets NOT NULL and drops the triggers; from then on the default is the source.
-    if (live?.notNull && model.bootstrap === undefined) continue;
     if (rule.paths.length === 0 || live?.notNull || relation.isPartition) continue;
-    const derive = deriveTrigger(table, rule, wanted);
-    if (!hasTrigger(relation.triggers, derive.name)) {
-      steps.push(
-        tableStep(
-          table,
-          'expand/derive',
-          `derive ${table.column} of new rows`,
-          `from ${rule.paths.map((path) => path.table).join(', then ')}`,
-          'brief',
-          derive.statements,
-        ),
-      );
+    const derive = deriveTrigger(table, rule, wanted, bootstrapTenant(model, catalog, wanted));
+    if (!isInstalled(derive, catalog)) {
+      // Rows that were written without the trigger are found by going through the table again.
+      const statements = [...derive.statements, forgetBackfill(relation)];
+      const from = `from ${rule.paths.map((path) => path.table).join(', then ')}`;
+      steps.push(tableStep(table, 'expand/derive', `derive ${table.column} of new rows`, from, 'brief', statements));
     }
     for (const adopt of adoptTriggers(table, rule, catalog, wanted)) {
-      if (hasTrigger(catalog.relations.get(adopt.on)?.triggers, adopt.name)) continue;
-      steps.push(
-        tableStep(
-          table,
-          'expand/adopt',
-          `hand the tenant down from ${adopt.on}`,
-          'the row exists before the one that owns it',
-          'brief',
-          adopt.statements,
-          adopt.name,
-        ),
-      );
+      if (isInstalled(adopt, catalog)) continue;
+      const title = `hand the tenant down from ${adopt.on}`;
+      steps.push(tableStep(table, 'expand/adopt', title, 'the row exists before the one that owns it', 'brief', adopt.statements, adopt.name));
     }
   }
   return steps;
 }
 
-/** With a bootstrap tenant the default fills every row at once, without a rewrite; otherwise the column starts empty. */
-function addColumn(model: TenancyModel, table: WantedTable): string[] {
-  const add = `alter table ${quoted(table.relation.table)} add column ${ident(table.column)} ${table.columnType}`;
-  return [model.bootstrap === undefined ? add : `${add} default ${literal(model.bootstrap)}::${keyTypeOf(table.columnType) ?? table.columnType}`];
+/** Set with the first contract and kept by a rollback of it: the bootstrap tenant must not quietly come back. */
+export const bootstrapEndedFact = 'bootstrap_ended';
+
+/**
+ * SQL of the bootstrap tenant while it still owns what names no tenant. Its time is over when contract has been recorded: a table
+ * that comes later must not hand its rows to one tenant of many.
+ */
+export function bootstrapTenant(model: TenancyModel, catalog: Catalog, wanted: WantedWall): string | undefined {
+  if (model.bootstrap === undefined || catalog.runtime?.facts?.[bootstrapEndedFact] !== undefined) return undefined;
+  return `${literal(model.bootstrap)}::${wanted.keyType}`;
 }
 
-function backfillSteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
+/**
+ * The column starts empty. With a bootstrap tenant as the only source its default fills every row at once, without a rewrite, and
+ * stands back for the context, in which the application already is between switch and contract.
+ */
+function addColumn(model: TenancyModel, catalog: Catalog, table: WantedTable, wanted: WantedWall): string[] {
+  const add = `alter table ${quoted(table.relation.table)} add column ${ident(table.column)} ${table.columnType}`;
+  const bootstrap = table.rule?.paths.length === 0 ? bootstrapTenant(model, catalog, wanted) : undefined;
+  return [
+    bootstrap === undefined ? add : `${add} default coalesce(${contextTenant(wanted.keyType)}, ${bootstrap})`,
+    setFact(addedFact(table.relation), table.column),
+    forgetBackfill(table.relation),
+  ];
+}
+
+/** Fact that Partywall added the tenant column of a table, so that rollback never drops one that was there before. */
+export function addedFact(relation: Relation): string {
+  return `column:${relation.table}`;
+}
+
+function forgetBackfill(relation: Relation): string {
+  return `delete from partywall.facts where name = ${literal(`backfill:${relation.table}`)}`;
+}
+
+function backfillSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
   const done = backfilled(catalog);
+  const bootstrap = bootstrapTenant(model, catalog, wanted);
   const steps: WallStep[] = [];
   for (const table of wanted.tables.values()) {
     const { rule, relation } = table;
-    if (!rule?.added || rule.paths.length === 0 || relation.kind !== 'table' || done.has(relation.table) || tenantColumn(table)?.notNull) continue;
+    if (!rule?.added || relation.kind !== 'table' || done.has(relation.table) || tenantColumn(table)?.notNull) continue;
+    const sources = [...(rule.paths.length > 0 ? [tenantByPaths(rule.paths, 'row', wanted)] : []), ...(bootstrap === undefined ? [] : [bootstrap])];
+    if (sources.length === 0) continue;
     steps.push({
       id: `expand/backfill/${relation.table}`,
       phase: 'expand',
       table: relation.table,
       title: `fill ${table.column} of ${relation.estimatedRows < 0 ? 'all' : `about ${Math.round(relation.estimatedRows)}`} rows`,
-      reason: `from ${rule.paths.map((path) => path.table).join(', then ')}`,
+      reason: `from ${[...rule.paths.map((path) => path.table), ...(bootstrap === undefined ? [] : ['the bootstrap tenant'])].join(', then ')}`,
       lock: 'none',
-      action: { kind: 'backfill', table: relation.table, column: table.column, tenant: tenantByPaths(rule.paths, 'row', wanted) },
+      action: { kind: 'backfill', table: relation.table, column: table.column, tenant: `coalesce(${sources.join(', ')})` },
     });
   }
   return steps;
@@ -163,7 +188,6 @@ export function backfilled(catalog: Catalog): ReadonlySet<string> {
 function keySteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
   const steps: WallStep[] = [];
   for (const table of wanted.tables.values()) {
-    const name = quoted(table.relation.table);
     for (const key of table.keys) {
       if (key.live) continue;
       const leading = [table.column, ...key.columns.filter((column) => column !== table.column)];
@@ -189,22 +213,17 @@ function keySteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
         ),
       );
     }
-    for (const unique of table.uniques) {
-      const made = table.relation.indexes.find((index) => index.name === unique.name);
-      if (made?.valid) continue;
-      const make: IndexBuild = { name: unique.name, unique: true, rest: unique.definition };
-      steps.push(
-        ...indexSteps(
-          catalog,
-          table,
-          make,
-          `add the per-tenant form of ${unique.replaces.name} on ${name}`,
-          'both forms exist until contract, so that the old `on conflict` still works',
-        ),
-      );
-    }
+    // While it is being built an index checks every statement at once, which what is deferrable is there to avoid: contract does that.
+    for (const unique of table.uniques) if (!unique.constraint?.deferrable) steps.push(...uniqueIndexSteps(catalog, table, unique, 'expand'));
   }
   return steps;
+}
+
+export function uniqueIndexSteps(catalog: Catalog, table: WantedTable, unique: WantedUnique, phase: 'expand' | 'contract'): WallStep[] {
+  if (table.relation.indexes.some((index) => index.name === unique.name && index.valid)) return [];
+  const make: IndexBuild = { name: unique.name, unique: true, rest: unique.definition };
+  const title = `add the per-tenant form of ${unique.replaces.name}`;
+  return indexSteps(catalog, table, make, title, 'both forms exist until contract, so that the old `on conflict` still works', phase);
 }
 
 interface IndexBuild {
@@ -215,54 +234,40 @@ interface IndexBuild {
 }
 
 /** Built beside writers; an invalid leftover is dropped first. On a partitioned table: each partition's, then attached. */
-function indexSteps(catalog: Catalog, table: WantedTable, make: IndexBuild, title: string, reason: string): WallStep[] {
-  const { relation } = table;
-  if (relation.kind !== 'partitioned') {
-    return [step(table, `expand/index/${relation.table}/${make.name}`, title, reason, 'online', buildConcurrently(relation, make))];
-  }
+function indexSteps(
+  catalog: Catalog,
+  table: WantedTable,
+  make: IndexBuild,
+  title: string,
+  reason: string,
+  phase: 'expand' | 'contract' = 'expand',
+): WallStep[] {
   const steps: WallStep[] = [];
-  const onParent = (parent: Relation, name: string): void => {
-    if (!parent.indexes.some((index) => index.name === name)) {
-      steps.push(
-        step(
-          table,
-          `expand/index/${parent.table}/${name}`,
-          title,
-          reason,
-          'brief',
-          transaction([`create ${make.unique ? 'unique ' : ''}index ${ident(name)} on only ${quoted(parent.table)} ${make.rest}`]),
-        ),
-      );
+  const add = (kind: string, relation: Relation, name: string, text: string, lock: WallStep['lock'], action: StepAction): void => {
+    steps.push({ ...step(table, `${phase}/${kind}/${relation.table}/${name}`, text, reason, lock, action), phase });
+  };
+  const build = (relation: Relation, name: string, text: string): void => {
+    if (relation.kind !== 'partitioned') {
+      add('index', relation, name, text, 'online', buildConcurrently(relation, { ...make, name }));
+      return;
     }
-    for (const child of childrenOf(catalog, parent)) {
-      const childName = wallName(make.unique ? 'key' : 'index', child.name, child.schema, make.name);
-      const live = child.indexes.find((index) => index.name === childName);
-      if (live?.attachedTo) continue;
-      if (child.kind === 'partitioned') onParent(child, childName);
-      else if (!live?.valid)
-        steps.push(
-          step(
-            table,
-            `expand/index/${child.table}/${childName}`,
-            `${title} on partition ${child.table}`,
-            reason,
-            'online',
-            buildConcurrently(child, { ...make, name: childName }),
-          ),
-        );
-      steps.push(
-        step(
-          table,
-          `expand/attach/${child.table}/${childName}`,
-          `attach it to ${parent.table}`,
-          reason,
-          'brief',
-          transaction([`alter index ${inSchema(parent, name)} attach partition ${inSchema(child, childName)}`]),
-        ),
-      );
+    if (!relation.indexes.some((index) => index.name === name)) {
+      const statement = `create ${make.unique ? 'unique ' : ''}index ${ident(name)} on only ${quoted(relation.table)} ${make.rest}`;
+      add('index', relation, name, text, 'brief', transaction([statement]));
+    }
+    for (const child of childrenOf(catalog, relation)) {
+      // A partition that was made after the parent's index came with one of its own, under a name of the server's choosing.
+      const attached = child.indexes.find((index) => index.attachedTo === name);
+      const childName = attached?.name ?? wallName(make.unique ? 'key' : 'index', child.name, child.schema, make.name);
+      const live = attached ?? child.indexes.find((index) => index.name === childName);
+      if (!live?.valid) build(child, childName, `${title} on partition ${child.table}`);
+      if (!attached) {
+        const statement = `alter index ${inSchema(relation, name)} attach partition ${inSchema(child, childName)}`;
+        add('attach', child, childName, `attach it to ${relation.table}`, 'brief', transaction([statement]));
+      }
     }
   };
-  onParent(relation, make.name);
+  build(table.relation, make.name, title);
   return steps;
 }
 
@@ -298,7 +303,7 @@ export function inSchema(relation: Relation, name: string): string {
   return `${ident(relation.schema)}.${ident(name)}`;
 }
 
-export function hasTrigger(triggers: readonly Trigger[] | undefined, name: string): boolean {
+function hasTrigger(triggers: readonly Trigger[] | undefined, name: string): boolean {
   return triggers?.some((trigger) => trigger.name === name && trigger.enabled !== 'disabled') ?? false;
 }
 

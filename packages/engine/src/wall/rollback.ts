@@ -176,7 +176,7 @@ function sourceSteps(model: TenancyModel, catalog: Catalog, to: RollbackOptions[
     const { rule, relation } = table;
     const column = relation.columns.find(({ name }) => name === table.column);
     if (!rule?.added || !column || relation.isPartition || to === 'nothing') continue;
-    const derive = rule.paths.length > 0 ? deriveTrigger(table, rule, wanted) : undefined;
+    const derive = rule.paths.length > 0 ? deriveTrigger(table, rule, wanted, undefined) : undefined;
     const adopts = adoptTriggers(table, rule, catalog, wanted);
     const isRestored = !column.notNull && column.default === undefined && (derive === undefined || relation.triggers.some(({ name }) => name === derive.name));
     if (isRestored) continue;

@@ -1,8 +1,10 @@
-import { type Catalog, type Column, type Constraint, columnOf, type ForeignAction, holdsRows, type Index, type Relation } from '../catalog/catalog.ts';
+import { type Catalog, type Column, type Constraint, columnOf, type ForeignAction, type Index, type Relation } from '../catalog/catalog.ts';
 import { ident } from '../db/sql.ts';
 import type { ScopedRule, TableRule, TenancyModel } from '../model/model.ts';
 import type { TableName } from '../model/table-name.ts';
+import { shapeBlockers } from './blockers.ts';
 import { policyName, wallName } from './names.ts';
+import { referencedColumns, wantedForeignKey, wantedKeys, wantedUniques } from './shape-keys.ts';
 
 /**
  * The wall that a model asks for on a live catalog, as a value: what each scoped table must have, not how to get there. The plan
@@ -81,6 +83,8 @@ export interface WantedForeignKey {
 export interface WantedUnique {
   readonly name: string;
   readonly replaces: Index;
+  /** The constraint that the replaced index carries, if any. */
+  readonly constraint: Constraint | undefined;
   /** Definition for CREATE UNIQUE INDEX after the table name. */
   readonly definition: string;
 }
@@ -102,7 +106,6 @@ export function effectiveRule(model: TenancyModel, catalog: Catalog, relation: R
 }
 
 export function wantedWall(model: TenancyModel, catalog: Catalog): WantedWall {
-  const blockers: Note[] = [];
   const residuals: Note[] = [];
   const root = catalog.relations.get(model.tenant.table);
   const rootColumn = root && columnOf(root, model.tenant.key);
@@ -110,83 +113,48 @@ export function wantedWall(model: TenancyModel, catalog: Catalog): WantedWall {
     const missing = root ? `has no column ${ident(model.tenant.key)}` : 'is not in the database';
     return { keyType: 'text', tables: new Map(), views: [], blockers: [{ table: model.tenant.table, message: `the tenant root ${missing}` }], residuals };
   }
-  const keyType = keyTypeOf(rootColumn.type);
-  if (!keyType)
-    blockers.push({ table: root.table, message: `the tenant key has type ${rootColumn.type}; the wall knows uuid, smallint, integer, bigint and text` });
-
-  const scoped = new Map<TableName, { relation: Relation; rule: ScopedRule | undefined; column: string; type: string }>();
-  for (const relation of catalog.relations.values()) {
-    const rule = effectiveRule(model, catalog, relation);
-    if (
-      rule !== 'root' &&
-      (rule?.scope === 'unclassified' || (rule === undefined && model.schemas.includes(relation.schema) && holdsRows(relation) && !relation.extension))
-    ) {
-      blockers.push({ table: relation.table, message: rule ? 'is unclassified' : 'is not in the tenancy model' });
-    }
-    if (rule !== 'root' && rule?.scope !== 'scoped') continue;
-    const column = rule === 'root' ? model.tenant.key : rule.column;
-    const live = columnOf(relation, column);
-    if (relation.kind === 'foreign' || relation.kind === 'matview') {
-      blockers.push({
-        table: relation.table,
-        message: `a ${relation.kind === 'foreign' ? 'foreign table' : 'materialised view'} cannot hold a wall; classify it as platform without access`,
-      });
-      continue;
-    }
-    if (relation.kind === 'view') continue;
-    if (rule !== 'root' && !live && !rule.added) {
-      blockers.push({ table: relation.table, message: `the tenant column ${ident(column)} is not there` });
-      continue;
-    }
-    if (live && keyType && keyTypeOf(live.type) !== keyType && !(isInteger(live.type) && isInteger(keyType))) {
-      blockers.push({ table: relation.table, message: `${ident(column)} has type ${live.type}, the tenant key ${rootColumn.type}` });
-    }
-    for (const policy of relation.policies) {
-      if (policy.permissive && !policy.name.startsWith('partywall_')) {
-        blockers.push({
-          table: relation.table,
-          message: `policy ${ident(policy.name)} is permissive, so it would widen the wall; drop it or make it restrictive`,
-        });
-      }
-    }
-    scoped.set(relation.table, { relation, rule: rule === 'root' ? undefined : rule, column, type: live?.type ?? rootColumn.type });
-  }
-  blockHoles(model, catalog, scoped, blockers);
-  blockLostPaths(catalog, scoped, blockers);
-
-  const referenced = referencedColumns(catalog, scoped);
+  const scoped = scopedRelations(model, catalog, rootColumn);
+  const blockers = shapeBlockers(model, catalog, scoped, { relation: root, key: rootColumn });
+  const referenced = referencedColumns(scoped);
   const tables = new Map<TableName, WantedTable>();
   for (const table of deriveOrder(scoped)) {
     const entry = scoped.get(table);
-    if (entry)
-      tables.set(table, wantedTable(entry, { scoped, referenced: referenced.get(table) ?? [], catalog, root, rootKey: model.tenant.key, residuals, blockers }));
+    if (entry) tables.set(table, wantedTable(entry, { scoped, referenced: referenced.get(table) ?? [], root, residuals }));
   }
-  return { keyType: keyType ?? 'text', tables, views: scopedViews(catalog, scoped), blockers, residuals };
+  return { keyType: keyTypeOf(rootColumn.type) ?? 'text', tables, views: scopedViews(catalog, scoped), blockers, residuals };
 }
 
-type Scoped = ReadonlyMap<TableName, { relation: Relation; rule: ScopedRule | undefined; column: string; type: string }>;
+/** A relation that holds tenants' rows, or the root (no rule). */
+export interface ScopedRelation {
+  readonly relation: Relation;
+  readonly rule: ScopedRule | undefined;
+  readonly column: string;
+  readonly type: string;
+}
+export type Scoped = ReadonlyMap<TableName, ScopedRelation>;
+
+function scopedRelations(model: TenancyModel, catalog: Catalog, rootColumn: Column): Scoped {
+  const scoped = new Map<TableName, ScopedRelation>();
+  for (const relation of catalog.relations.values()) {
+    if (relation.kind !== 'table' && relation.kind !== 'partitioned') continue;
+    const rule = effectiveRule(model, catalog, relation);
+    if (rule !== 'root' && rule?.scope !== 'scoped') continue;
+    const column = rule === 'root' ? model.tenant.key : rule.column;
+    const live = columnOf(relation, column);
+    if (rule !== 'root' && !live && !rule.added) continue;
+    scoped.set(relation.table, { relation, rule: rule === 'root' ? undefined : rule, column, type: live?.type ?? rootColumn.type });
+  }
+  return scoped;
+}
 
 function wantedTable(
-  entry: { relation: Relation; rule: ScopedRule | undefined; column: string; type: string },
-  around: {
-    scoped: Scoped;
-    referenced: readonly (readonly string[])[];
-    catalog: Catalog;
-    root: Relation;
-    rootKey: string;
-    residuals: Note[];
-    blockers: Note[];
-  },
+  entry: ScopedRelation,
+  around: { scoped: Scoped; referenced: readonly (readonly string[])[]; root: Relation; residuals: Note[] },
 ): WantedTable {
   const { relation, rule, column } = entry;
   const isChild = relation.parents.some((parent) => around.scoped.has(parent));
-  const primary = relation.constraints.find((constraint) => constraint.kind === 'primary');
-  const keySets = [...(primary ? [primary.columns] : []), ...around.referenced].map((columns) => (columns.includes(column) ? columns : [column, ...columns]));
-  const keys = isRoot(rule) ? [] : distinctSets(keySets).map((columns) => wantedKey(relation, columns));
-  // A key that the parent carries is made and attached there.
-  const ownKeys = relation.isPartition ? [] : keys;
-  const led = ownKeys.some((key) => (key.live ?? key).columns[0] === column) || relation.isPartition || hasLeadingIndex(relation, column);
-  const foreignKeys = relation.constraints.flatMap((constraint) => wantedForeignKey(constraint, entry, around) ?? []);
+  const keys = rule ? wantedKeys(entry, around.referenced) : [];
+  const led = keys.some((key) => (key.live ?? key).columns[0] === column) || relation.isPartition || hasLeadingIndex(relation, column);
   return {
     relation,
     rule,
@@ -194,11 +162,11 @@ function wantedTable(
     columnType: entry.type,
     adds: rule?.added === true && !isChild,
     policy: wantedPolicy(column, entry.type),
-    keys: ownKeys,
-    index: isRoot(rule) || led ? undefined : wallName('index', relation.name, relation.schema, column),
-    rootKey: isRoot(rule) || relation.isPartition ? undefined : wallName('root', relation.name, relation.schema, column),
-    foreignKeys,
-    uniques: isRoot(rule) || relation.isPartition ? [] : wantedUniques(relation, rule, column, around.residuals),
+    keys,
+    index: !rule || led ? undefined : wallName('index', relation.name, relation.schema, column),
+    rootKey: !rule || relation.isPartition ? undefined : wallName('root', relation.name, relation.schema, column),
+    foreignKeys: relation.constraints.flatMap((constraint) => wantedForeignKey(constraint, entry, around) ?? []),
+    uniques: !rule || relation.isPartition ? [] : wantedUniques(relation, rule, around.residuals),
   };
 }
 
@@ -213,121 +181,6 @@ function wantedPolicy(column: string, type: string): WantedPolicy {
 /** `pg_get_expr` quotes a name only where it must; the shape never quotes. Compare both without quotes. */
 export function sameExpression(live: string | undefined, stored: string): boolean {
   return live !== undefined && live.replaceAll('"', '') === stored.replaceAll('"', '');
-}
-
-function wantedKey(relation: Relation, columns: readonly string[]): WantedKey {
-  const live = relation.indexes.find(
-    (index) => index.unique && index.valid && !index.predicate && sameSet(index.columns, columns) && !isDeferrable(relation, index),
-  );
-  return { name: wallName('key', relation.name, relation.schema, ...columns), columns, live };
-}
-
-function wantedForeignKey(
-  constraint: Constraint,
-  entry: { relation: Relation; column: string },
-  around: { scoped: Scoped; root: Relation; residuals: Note[]; blockers: Note[] },
-): WantedForeignKey | undefined {
-  const { foreign } = constraint;
-  if (constraint.kind !== 'foreign' || !foreign || constraint.inherited) return undefined;
-  const { relation, column } = entry;
-  const target = around.scoped.get(foreign.table);
-  if (!target) return undefined;
-  if (foreign.table === around.root.table) {
-    if (!constraint.columns.includes(column)) {
-      around.residuals.push({ table: relation.table, message: `${constraint.name} refers to other tenants on purpose: it tells whether a tenant exists` });
-    }
-    return undefined;
-  }
-  const setColumns = (foreign.setColumns.length > 0 ? foreign.setColumns : constraint.columns).filter((name) => name !== column);
-  const sets = foreign.onDelete === 'set null' || foreign.onDelete === 'set default';
-  const hasTenant = constraint.columns.some((name, at) => name === column && foreign.columns[at] === target.column);
-  const nullsTenant = sets && (foreign.setColumns.length === 0 ? constraint.columns : foreign.setColumns).includes(column);
-  const updateSets = foreign.onUpdate === 'set null' || foreign.onUpdate === 'set default';
-  if (hasTenant && !nullsTenant && !updateSets) return undefined;
-  if (foreign.match === 'full' && constraint.columns.length > 1) {
-    around.blockers.push({
-      table: relation.table,
-      message: `${constraint.name} is MATCH FULL over several columns, which a key with the tenant cannot be; make it MATCH SIMPLE with a check`,
-    });
-  }
-  if (updateSets)
-    around.residuals.push({
-      table: relation.table,
-      message: `${constraint.name} loses ON UPDATE ${foreign.onUpdate.toUpperCase()}: it would reach the tenant column`,
-    });
-  const columns = hasTenant ? constraint.columns : [column, ...constraint.columns];
-  const references = hasTenant ? foreign.columns : [target.column, ...foreign.columns];
-  return {
-    name: wallName('fk', relation.name, relation.schema, constraint.name, ...columns),
-    replaces: constraint,
-    columns,
-    table: foreign.table,
-    references,
-    onDelete: foreign.onDelete,
-    onUpdate: updateSets ? 'no action' : foreign.onUpdate,
-    setColumns: sets ? setColumns : [],
-  };
-}
-
-function wantedUniques(relation: Relation, rule: ScopedRule, column: string, residuals: Note[]): WantedUnique[] {
-  const wanted: WantedUnique[] = [];
-  for (const index of relation.indexes) {
-    if (!index.unique || index.primary || index.columns.includes(column) || index.name.startsWith('pw_')) continue;
-    const meaning = rule.uniques.get(index.constraint ?? index.name) ?? rule.uniques.get(index.name) ?? 'global';
-    if (meaning === 'global') {
-      residuals.push({ table: relation.table, message: `${index.name} is unique over all tenants: a duplicate tells that another tenant has the value` });
-      continue;
-    }
-    const using = / USING (.*)$/s.exec(index.definition)?.[1] ?? '';
-    wanted.push({
-      name: wallName('unique', relation.name, relation.schema, index.name),
-      replaces: index,
-      definition: `using ${using.replace('(', `(${ident(column)}, `)}`,
-    });
-  }
-  if (relation.constraints.some((constraint) => constraint.kind === 'exclude' && !constraint.columns.includes(column))) {
-    residuals.push({ table: relation.table, message: 'an exclusion constraint spans tenants: a refused row tells that another tenant holds the range' });
-  }
-  return wanted;
-}
-
-/** Columns of each scoped table that foreign keys of scoped tables reference: each needs a key with the tenant. */
-function referencedColumns(catalog: Catalog, scoped: Scoped): Map<TableName, (readonly string[])[]> {
-  const referenced = new Map<TableName, (readonly string[])[]>();
-  for (const { relation } of scoped.values()) {
-    for (const { foreign, inherited } of relation.constraints) {
-      if (!foreign || inherited || !scoped.has(foreign.table) || !catalog.relations.has(foreign.table)) continue;
-      referenced.set(foreign.table, [...(referenced.get(foreign.table) ?? []), foreign.columns]);
-    }
-  }
-  return referenced;
-}
-
-/** A table that others share cannot point at one tenant's row: it would be that tenant's data. */
-function blockHoles(model: TenancyModel, catalog: Catalog, scoped: Scoped, blockers: Note[]): void {
-  for (const relation of catalog.relations.values()) {
-    const rule = effectiveRule(model, catalog, relation);
-    if (rule === 'root' || rule?.scope !== 'shared') continue;
-    for (const { foreign, name } of relation.constraints) {
-      if (foreign && scoped.has(foreign.table) && foreign.table !== model.tenant.table) {
-        blockers.push({ table: relation.table, message: `is shared, but ${name} refers to ${foreign.table}, which is scoped` });
-      }
-    }
-  }
-}
-
-/** A path names columns on both sides; each must be there before anything is derived from it. */
-function blockLostPaths(catalog: Catalog, scoped: Scoped, blockers: Note[]): void {
-  for (const { relation, rule } of scoped.values()) {
-    for (const path of rule?.paths ?? []) {
-      const target = catalog.relations.get(path.table);
-      const lost = [
-        ...path.columns.filter((column) => !columnOf(relation, column)).map((column) => `${relation.table} has no column ${ident(column)}`),
-        ...path.references.filter((column) => !target || !columnOf(target, column)).map((column) => `${path.table} has no column ${ident(column)}`),
-      ];
-      for (const message of lost) blockers.push({ table: relation.table, message: `cannot be derived from ${path.table}: ${message}` });
-    }
-  }
 }
 
 function scopedViews(catalog: Catalog, scoped: Scoped): TableName[] {
@@ -347,8 +200,15 @@ export function readsScoped(catalog: Catalog, view: Relation, scoped: { has(tabl
   });
 }
 
-/** The root, then each table after those its paths lead through, children after their parents. */
+/**
+ * The root, then each table after those its paths lead through, children after their parents. Rows of a partitioned table lie in
+ * its partitions, so what is derived from it comes after these too.
+ */
 function deriveOrder(scoped: Scoped): TableName[] {
+  const children = new Map<TableName, TableName[]>();
+  for (const [table, { relation }] of scoped) {
+    for (const parent of relation.parents) children.set(parent, [...(children.get(parent) ?? []), table]);
+  }
   const order: TableName[] = [];
   const seen = new Set<TableName>();
   const visit = (table: TableName): void => {
@@ -356,10 +216,14 @@ function deriveOrder(scoped: Scoped): TableName[] {
     if (!entry || seen.has(table)) return;
     seen.add(table);
     for (const parent of entry.relation.parents) visit(parent);
-    for (const path of entry.rule?.paths ?? []) visit(path.table);
+    for (const path of entry.rule?.paths ?? []) if (path.table !== table) visitFamily(path.table);
     order.push(table);
   };
-  for (const [table, { rule }] of scoped) if (!rule) visit(table);
+  const visitFamily = (table: TableName): void => {
+    visit(table);
+    for (const child of children.get(table) ?? []) visitFamily(child);
+  };
+  for (const [table, { rule }] of scoped) if (!rule) visitFamily(table);
   for (const table of scoped.keys()) visit(table);
   return order;
 }
@@ -370,28 +234,8 @@ export function keyTypeOf(type: string): KeyType | undefined {
   return type.startsWith('character varying') ? 'text' : undefined;
 }
 
-function isInteger(type: string): boolean {
-  return type === 'bigint' || type === 'integer' || type === 'smallint';
-}
-
-function isRoot(rule: ScopedRule | undefined): rule is undefined {
-  return rule === undefined;
-}
-
 export function hasLeadingIndex(relation: Relation, column: string): boolean {
-  return relation.indexes.some((index) => index.valid && !index.predicate && index.columns[0] === column);
-}
-
-function isDeferrable(relation: Relation, index: Index): boolean {
-  return relation.constraints.some((constraint) => constraint.index === index.name && constraint.deferrable);
-}
-
-export function sameSet(left: readonly (string | undefined)[], right: readonly (string | undefined)[]): boolean {
-  return left.length === right.length && left.every((item) => right.includes(item));
-}
-
-function distinctSets(sets: readonly (readonly string[])[]): (readonly string[])[] {
-  return sets.filter((set, at) => sets.findIndex((other) => sameSet(other, set)) === at);
+  return relation.indexes.some((index) => index.valid && !index.predicate && index.method === 'btree' && index.columns[0] === column);
 }
 
 /** The live column of a wanted table, undefined until Partywall has added it. */

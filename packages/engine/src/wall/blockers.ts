@@ -1,0 +1,124 @@
+import { type Catalog, type Column, columnOf, holdsRows, type Relation } from '../catalog/catalog.ts';
+import { ident } from '../db/sql.ts';
+import type { TenancyModel } from '../model/model.ts';
+import { effectiveRule, keyTypeOf, type Note, type Scoped, type ScopedRelation } from './shape.ts';
+import { globalUniques, isPerTenant, sameSet } from './shape-keys.ts';
+
+/**
+ * What keeps the wall from being built, found before anything is done: each is something that would otherwise fail in the middle,
+ * or give a wall with a hole. A person must change the database or the model.
+ */
+export function shapeBlockers(model: TenancyModel, catalog: Catalog, scoped: Scoped, root: { relation: Relation; key: Column }): Note[] {
+  return [
+    ...rootBlockers(root),
+    ...[...catalog.relations.values()].flatMap((relation) => [
+      ...classBlockers(model, catalog, relation),
+      ...outsideReferences(model, catalog, relation, scoped),
+    ]),
+    ...[...scoped.values()].flatMap((entry) => [
+      ...columnBlockers(entry, root.key),
+      ...policyBlockers(entry),
+      ...pathBlockers(entry, catalog),
+      ...referenceBlockers(entry, scoped),
+    ]),
+  ];
+}
+
+function rootBlockers({ relation, key }: { relation: Relation; key: Column }): Note[] {
+  const { table } = relation;
+  const isUnique = relation.indexes.some(
+    (index) => index.unique && index.valid && !index.predicate && sameSet(index.columns, [key.name]) && !isDeferrableIndex(relation, index.name),
+  );
+  return [
+    ...(keyTypeOf(key.type) ? [] : [{ table, message: `the tenant key has type ${key.type}; the wall knows uuid, smallint, integer, bigint and text` }]),
+    ...(isUnique ? [] : [{ table, message: `the tenant key ${ident(key.name)} is not unique, so nothing can refer to a tenant` }]),
+  ];
+}
+
+function isDeferrableIndex(relation: Relation, name: string): boolean {
+  return relation.constraints.some((constraint) => constraint.index === name && constraint.deferrable);
+}
+
+/** Whether the model knows the relation and may put it where it does. */
+function classBlockers(model: TenancyModel, catalog: Catalog, relation: Relation): Note[] {
+  const { table } = relation;
+  const rule = effectiveRule(model, catalog, relation);
+  if (rule === undefined) {
+    const isUnknown = model.schemas.includes(relation.schema) && holdsRows(relation) && !relation.extension;
+    return isUnknown ? [{ table, message: 'is not in the tenancy model' }] : [];
+  }
+  if (rule === 'root') return [];
+  if (rule.scope === 'unclassified') return [{ table, message: 'is unclassified' }];
+  if (rule.scope !== 'scoped') return [];
+  if (relation.kind === 'foreign' || relation.kind === 'matview') {
+    const kind = relation.kind === 'foreign' ? 'foreign table' : 'materialised view';
+    return [{ table, message: `a ${kind} cannot hold a wall; classify it as platform without access` }];
+  }
+  if (relation.kind === 'view' || rule.added || columnOf(relation, rule.column)) return [];
+  return [{ table, message: `the tenant column ${ident(rule.column)} is not there` }];
+}
+
+function columnBlockers({ relation, rule, column }: ScopedRelation, key: Column): Note[] {
+  const live = columnOf(relation, column);
+  const keyType = keyTypeOf(key.type);
+  if (!live || !keyType) return [];
+  const { table } = relation;
+  const fits = keyTypeOf(live.type) === keyType || (isInteger(live.type) && isInteger(keyType));
+  return [
+    ...(fits ? [] : [{ table, message: `${ident(column)} has type ${live.type}, the tenant key ${key.type}` }]),
+    ...(rule?.added && live.generated ? [{ table, message: `${ident(column)} is generated, so nothing can be derived into it` }] : []),
+  ];
+}
+
+function isInteger(type: string): boolean {
+  return type === 'bigint' || type === 'integer' || type === 'smallint';
+}
+
+function policyBlockers({ relation }: ScopedRelation): Note[] {
+  return relation.policies
+    .filter((policy) => policy.permissive && !policy.name.startsWith('partywall_'))
+    .map((policy) => ({
+      table: relation.table,
+      message: `policy ${ident(policy.name)} is permissive, so it would widen the wall; drop it or make it restrictive`,
+    }));
+}
+
+/** A path names columns on both sides; each must be there before anything is derived from it. */
+function pathBlockers({ relation, rule }: ScopedRelation, catalog: Catalog): Note[] {
+  return (rule?.paths ?? []).flatMap((path) => {
+    const target = catalog.relations.get(path.table);
+    const lost = [
+      ...path.columns.filter((column) => !columnOf(relation, column)).map((column) => `${relation.table} has no column ${ident(column)}`),
+      ...path.references.filter((column) => !target || !columnOf(target, column)).map((column) => `${path.table} has no column ${ident(column)}`),
+    ];
+    return lost.map((message) => ({ table: relation.table, message: `cannot be derived from ${path.table}: ${message}` }));
+  });
+}
+
+/** Foreign keys between scoped tables that have no form with the tenant in it. */
+function referenceBlockers({ relation }: ScopedRelation, scoped: Scoped): Note[] {
+  const { table } = relation;
+  return relation.constraints.flatMap(({ name, foreign, inherited, columns, definition }) => {
+    if (!foreign || inherited || !scoped.get(foreign.table)?.rule) return [];
+    if (foreign.match === 'full' && columns.length > 1) {
+      return [{ table, message: `${name} is MATCH FULL over several columns, which a key with the tenant cannot be; make it MATCH SIMPLE with a check` }];
+    }
+    // PostgreSQL 18; no column list can hold an unquoted keyword.
+    return /, PERIOD /.test(definition) ? [{ table, message: `${name} refers to a PERIOD, which a key with the tenant cannot do yet` }] : [];
+  });
+}
+
+/** References into scoped tables from tables that are not: a shared row cannot point at one tenant's, and no key may hang on a unique that goes. */
+function outsideReferences(model: TenancyModel, catalog: Catalog, relation: Relation, scoped: Scoped): Note[] {
+  const rule = effectiveRule(model, catalog, relation);
+  if (rule === 'root' || rule?.scope === 'scoped') return [];
+  return relation.constraints.flatMap(({ foreign, name }) => {
+    const target = foreign && scoped.get(foreign.table);
+    if (!foreign || !target?.rule) return [];
+    const { table } = relation;
+    if (rule?.scope === 'shared') return [{ table, message: `is shared, but ${name} refers to ${foreign.table}, which is scoped` }];
+    const { rule: targetRule } = target;
+    const lost = globalUniques(target.relation, target.column).find((index) => sameSet(index.columns, foreign.columns) && isPerTenant(targetRule, index));
+    return lost ? [{ table, message: `${name} needs ${lost.name} of ${foreign.table} as it is, which the model makes per tenant` }] : [];
+  });
+}
