@@ -8,6 +8,7 @@
 export const engineErrors = {
   config_missing: { exit: 2, hint: 'run `partywall init` to write one, or pass --config' },
   config_malformed: { exit: 2, hint: 'the config must `export default defineTenancy({ ... })`' },
+  root_undecided: { exit: 2, hint: 'name the tenant root: `partywall init --root <schema.table>`' },
   model_invalid: { exit: 2, hint: 'correct the named line of partywall.config.ts, then run `partywall check`' },
   model_drift: { exit: 1, hint: 'run `partywall check` for the list, then `partywall init --update`' },
   model_unclassified: { exit: 1, hint: 'give each listed table a scope in partywall.config.ts' },

@@ -148,6 +148,9 @@ from pg_catalog.pg_roles r order by r.rolname`;
 export const schemasSql = `select n.nspname as name, pg_get_userbyid(n.nspowner)::text as owner, ${grants("coalesce(n.nspacl, acldefault('n', n.nspowner))", 'n.nspowner')} as grants
 from pg_catalog.pg_namespace n where ${userSchema} order by n.nspname`;
 
+export const enumsSql = `select format_type(t.oid, null) as name, (select json_agg(e.enumlabel order by e.enumsortorder) from pg_catalog.pg_enum e where e.enumtypid = t.oid) as labels
+from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace where t.typtype = 'e' and ${userSchema} order by 1`;
+
 export const defaultPrivilegesSql = `select pg_get_userbyid(d.defaclrole)::text as role, n.nspname as schema,
   case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types' when 'n' then 'schemas' else 'large objects' end as objects,
   ${grants('d.defaclacl', 'd.defaclrole')} as grants

@@ -20,6 +20,8 @@ export interface Catalog {
   readonly schemas: ReadonlyMap<string, Schema>;
   readonly defaultPrivileges: readonly DefaultPrivilege[];
   readonly eventTriggers: readonly EventTrigger[];
+  /** Labels of enum types in order, by the name that `format_type` gives them: `public.order_status`. */
+  readonly enums: ReadonlyMap<string, readonly string[]>;
   readonly extensions: readonly { readonly name: string; readonly schema: string; readonly version: string }[];
   readonly foreignServers: readonly { readonly name: string; readonly wrapper: string; readonly grants: readonly Grant[] }[];
   /** Procedural languages; `trusted` false means that its functions run with the server's own rights. */

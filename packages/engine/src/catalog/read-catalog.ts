@@ -62,13 +62,14 @@ async function read(client: pg.ClientBase): Promise<Catalog> {
   const relationRows = await rows<RelationRow>(sql.relationsSql);
   const columns = byRelation(await rows<OfRelation<Column>>(sql.columnsSql));
   const constraints = byRelation((await rows<ConstraintRow>(sql.constraintsSql(database.serverVersion))).map(toConstraint));
-  const indexes = byRelation(await rows<OfRelation<Index>>(sql.indexesSql));
+  const indexes = byRelation((await rows<OfRelation<Index>>(sql.indexesSql)).map((index) => ({ ...index, columns: withoutNull(index.columns) })));
   const policies = byRelation(await rows<OfRelation<Policy>>(sql.policiesSql));
   const triggers = byRelation(await rows<OfRelation<Trigger>>(sql.triggersSql));
   const functions = await rows<DatabaseFunction>(sql.functionsSql);
   const sequences = await rows<Omit<Sequence, 'ownedBy'> & { ownedBy?: { table: NamePair; column: string } }>(sql.sequencesSql);
   const roles = await rows<Role>(sql.rolesSql(database.serverVersion));
   const schemas = await rows<Schema>(sql.schemasSql);
+  const enums = await rows<{ name: string; labels?: string[] }>(sql.enumsSql);
   const defaultPrivileges = await rows<Catalog['defaultPrivileges'][number]>(sql.defaultPrivilegesSql);
   const server = await one<ServerObjects>(sql.serverObjectsSql);
   const runtime = await readRuntime(rows);
@@ -80,6 +81,7 @@ async function read(client: pg.ClientBase): Promise<Catalog> {
       ...row,
       table,
       parents: row.parents.map(toName),
+      partitionKey: withoutNull(row.partitionKey),
       reads: row.reads.map(toName).sort(),
       columns: columns.get(row.oid) ?? [],
       constraints: constraints.get(row.oid) ?? [],
@@ -100,6 +102,7 @@ async function read(client: pg.ClientBase): Promise<Catalog> {
     })),
     roles: new Map(roles.map((role) => [role.name, role])),
     schemas: new Map(schemas.map((schema) => [schema.name, schema])),
+    enums: new Map(enums.map(({ name, labels }) => [name, labels ?? []])),
     defaultPrivileges,
     publications: server.publications.map((publication) => ({ ...publication, tables: publication.tables.map(toName) })),
     runtime,
@@ -130,6 +133,11 @@ function byRelation<T extends { relation: number }>(rows: readonly T[]): Map<num
     else groups.set(relation, [row]);
   }
   return groups;
+}
+
+/** Expressions among columns are null in JSON. */
+function withoutNull(columns: readonly (string | null | undefined)[]): (string | undefined)[] {
+  return columns.map((column) => column ?? undefined);
 }
 
 function withoutNulls(row: Record<string, unknown>): Record<string, unknown> {

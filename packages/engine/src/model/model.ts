@@ -27,6 +27,7 @@ export interface TenantRoot {
   readonly key: string;
   /** The application's own status column, if it has one: which of its values mean which state. Other values mean active. */
   readonly status: { readonly column: string; readonly values: Readonly<Record<string, 'active' | 'read_only' | 'suspended' | 'cancelled'>> } | undefined;
+  readonly why?: string | undefined;
 }
 
 /**
@@ -166,7 +167,7 @@ export function parseModel(config: unknown): TenancyModel {
     tables.set(name, toRule(rule, addedColumn, name));
   }
   const model: TenancyModel = {
-    tenant: { table: written.tenant.table, key: written.tenant.key ?? 'id', status: written.tenant.status },
+    tenant: { table: written.tenant.table, key: written.tenant.key ?? 'id', status: written.tenant.status, why: written.tenant.why },
     column: addedColumn,
     schemas: written.schemas ?? ['public'],
     roles: written.roles,

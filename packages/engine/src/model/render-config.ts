@@ -1,0 +1,144 @@
+import { object, print, printComment, type Source, type SourceEntry } from './config-text.ts';
+import type { InferredModel } from './infer.ts';
+import type { Path, TableRule } from './model.ts';
+import type { TableName } from './table-name.ts';
+
+const groups: readonly { readonly scope: TableRule['scope']; readonly heading: string }[] = [
+  { scope: 'unclassified', heading: 'Unclassified: a person must decide these; `partywall check` fails until then.' },
+  { scope: 'scoped', heading: 'Scoped: each row belongs to one tenant.' },
+  { scope: 'shared', heading: 'Shared: the same rows for every tenant.' },
+  { scope: 'platform', heading: "Platform: the platform's own; the application gets what `access` says." },
+];
+
+export interface RenderOptions {
+  /** Tables of the model that are no longer in the database: their lines stay, marked. */
+  readonly vanished?: ReadonlySet<TableName>;
+  /** Tables that were not in the model before: marked, so that a person sees what to read. */
+  readonly added?: ReadonlySet<TableName>;
+  /** Name of the database, for the marks. */
+  readonly database?: string;
+}
+
+/**
+ * The text of `partywall.config.ts`: questions first, then scoped, shared and platform tables by name, each line with its
+ * reason. Reading it back with `parseModel` gives the same model.
+ */
+export function renderConfig(inferred: InferredModel, options: RenderOptions = {}): string {
+  const { model, why } = inferred;
+  const { tenant, roles } = model;
+  const status =
+    tenant.status &&
+    object([
+      ['column', tenant.status.column],
+      ['values', object(Object.entries(tenant.status.values))],
+    ]);
+  const entries: SourceEntry[] = [
+    {
+      key: 'tenant',
+      value: object(
+        [
+          ['table', tenant.table],
+          ['key', tenant.key],
+          ['status', status],
+          ['why', tenant.why],
+        ],
+        true,
+      ),
+    },
+    { key: 'column', value: model.column, comment: why.column },
+    { key: 'schemas', value: model.schemas, comment: why.schemas },
+    {
+      key: 'roles',
+      value: object([
+        ['owner', roles.owner],
+        ['app', roles.app],
+        ['system', roles.system],
+        ['service', roles.service],
+      ]),
+      above: [why.roles],
+    },
+    ...(model.bootstrap === undefined
+      ? []
+      : [{ key: 'bootstrap', value: model.bootstrap, comment: 'owns all rows that lead nowhere, from expand to contract' }]),
+    { key: 'tables', value: { entries: tableEntries(inferred, options), open: true } },
+    ...(model.waivers.length === 0 ? [] : [{ key: 'waivers', value: model.waivers.map((waiver) => object(Object.entries(waiver))) }]),
+  ];
+  return `import { defineTenancy } from 'partywall';\n\nexport default defineTenancy(${print({ entries, open: true })});\n`;
+}
+
+/** Entries of `tables`, grouped by scope. */
+function tableEntries(inferred: InferredModel, options: RenderOptions): SourceEntry[] {
+  return groups.flatMap(({ scope, heading }) => {
+    const tables = [...inferred.model.tables].filter(([, rule]) => rule.scope === scope).sort(([left], [right]) => (left < right ? -1 : 1));
+    return tables.map(([table, rule], at) => {
+      const above = [...(at === 0 ? [heading] : []), ...marks(table, options)];
+      return { ...ruleEntry(table, rule, inferred.uniqueWhy.get(table)), ...(above.length > 0 && { above }) };
+    });
+  });
+}
+
+/** One line of `tables` as text, without the comma; for adding to a config that somebody has written. */
+export function renderRule(table: TableName, rule: TableRule, uniqueWhy: ReadonlyMap<string, string> | undefined, indent: string): string {
+  const whole = print({ entries: [ruleEntry(table, rule, uniqueWhy)], open: true }, indent.slice(2));
+  return whole.slice(whole.indexOf('\n') + 1, whole.lastIndexOf('\n'));
+}
+
+export function markComment(table: TableName, options: RenderOptions, indent: string): string[] {
+  return marks(table, options).map((line) => `${indent}${printComment(line)}`);
+}
+
+function marks(table: TableName, { vanished, added, database }: RenderOptions): string[] {
+  if (vanished?.has(table))
+    return [`vanished: there is no ${table}${database === undefined ? '' : ` in ${database}`}; remove this line once no database has it`];
+  return added?.has(table) ? ['new since this file was written'] : [];
+}
+
+function ruleEntry(table: TableName, rule: TableRule, uniqueWhy: ReadonlyMap<string, string> | undefined): SourceEntry {
+  return { key: table, value: ruleSource(rule, uniqueWhy) };
+}
+
+function ruleSource(rule: TableRule, uniqueWhy: ReadonlyMap<string, string> | undefined): Source {
+  switch (rule.scope) {
+    case 'scoped': {
+      const uniques = [...rule.uniques].map(([key, value]) => {
+        const comment = uniqueWhy?.get(key);
+        return { key, value, ...(comment !== undefined && { comment }) };
+      });
+      return object(
+        [
+          ['scope', 'scoped'],
+          ['column', rule.column],
+          ['through', rule.added ? (rule.paths.length === 1 ? rule.paths.map(pathSource)[0] : rule.paths.map(pathSource)) : undefined],
+          ['uniques', uniques.length > 0 ? { entries: uniques, open: true } : undefined],
+          ['why', rule.why],
+        ],
+        true,
+      );
+    }
+    case 'shared':
+    case 'platform':
+      return object([
+        ['scope', rule.scope],
+        ['access', rule.access],
+        ['why', rule.why],
+      ]);
+    case 'unclassified':
+      return object(
+        [
+          ['scope', 'unclassified'],
+          ['why', rule.why],
+          ['candidates', rule.candidates.length > 0 ? rule.candidates : undefined],
+        ],
+        true,
+      );
+  }
+}
+
+function pathSource({ table, columns, references }: Path): Source {
+  const list = (names: readonly string[]): Source => (names.length === 1 ? (names[0] ?? '') : names);
+  return object([
+    ['table', table],
+    ['columns', list(columns)],
+    ['references', references.join() === 'id' ? undefined : list(references)],
+  ]);
+}
