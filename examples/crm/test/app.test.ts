@@ -176,7 +176,7 @@ describe('GET /api/health', () => {
     await pool.end();
   });
 
-  it('is 503 within three seconds when the database accepts and then says nothing', async () => {
+  it('is 503 within five seconds when the database accepts and then says nothing', async () => {
     const sockets = new Set<net.Socket>();
     const silent = net.createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
     await once(silent, 'listening');
@@ -185,7 +185,7 @@ describe('GET /api/health', () => {
     const app = createApp({ pool, secret });
     const started = performance.now();
     expect((await app.inject('/api/health')).json()).toMatchObject({ status: 503, code: 'database_unavailable' });
-    expect(performance.now() - started).toBeLessThan(3_000);
+    expect(performance.now() - started).toBeLessThan(5_000);
     await app.close();
     for (const socket of sockets) socket.destroy();
     silent.close();

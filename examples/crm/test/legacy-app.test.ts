@@ -1,3 +1,4 @@
+import { run } from '@partywall/wall';
 import pg from 'pg';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, suffix, type TestDatabase } from '../../../test/support/database.ts';
@@ -5,6 +6,7 @@ import { demoTenants } from '../src/demo-tenants.ts';
 import { randomStream } from '../src/random.ts';
 import { loadCrm } from '../src/seed.ts';
 import { type LegacyOptions, type LegacyStatement, legacyStatements, runLegacyWorkload } from './legacy-app.ts';
+import { walledCrm } from './walled-crm.ts';
 
 const [tenant] = demoTenants;
 
@@ -46,6 +48,29 @@ describe('the legacy workload on the un-hardened database', () => {
       await expect(runLegacyWorkload(pool, { tenantId: tenant.id, rng: randomStream(2, 'endless') })).rejects.toThrow('needs an end');
     } finally {
       await pool.end();
+    }
+  });
+});
+
+describe('the legacy workload behind the wall', () => {
+  it('runs on, in the context of each of three tenants at once', async () => {
+    const { database, pool } = await walledCrm();
+    const reports = await Promise.all(
+      demoTenants.map(({ id, slug, firstUser }) =>
+        run({ tenant: id, user: firstUser.id }, () =>
+          runLegacyWorkload(pool, { tenantId: id, rng: randomStream(6, slug), iterations: 12, afterContract: true }),
+        ),
+      ),
+    );
+    for (const [index, report] of reports.entries()) {
+      expect(report.errors).toEqual([]);
+      expect(report.iterations).toBe(12);
+      expect(Object.entries(report.operations).filter(([, count]) => count === 0)).toEqual([['importCustomer', 0]]);
+      const left = await database.query(
+        'select distinct c.tenant_id, n.tenant_id as note from customers c join notes n on n.customer_id = c.id where c.id = any($1)',
+        [report.customers],
+      );
+      expect(left.rows).toEqual([{ tenant_id: demoTenants[index]?.id, note: demoTenants[index]?.id }]);
     }
   });
 });
