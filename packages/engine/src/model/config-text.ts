@@ -1,6 +1,5 @@
 /**
- * Values as TypeScript source, laid out as Biome and Prettier lay it out, so that a formatted project keeps the written config
- * unchanged. Any string is safe: quotes, backticks, `$$`, newlines and comment ends are escaped or quoted.
+ * Values as TypeScript source, laid out much as Biome and Prettier lay it out. Any string is safe: quotes, backticks, `$$`, newlines and comment ends are escaped or quoted.
  */
 
 const lineWidth = 120;

@@ -1,4 +1,4 @@
-import { object, print, printComment, type Source, type SourceEntry } from './config-text.ts';
+import { object, print, type Source, type SourceEntry } from './config-text.ts';
 import type { InferredModel } from './infer.ts';
 import type { Path, TableRule } from './model.ts';
 import type { TableName } from './table-name.ts';
@@ -72,19 +72,9 @@ function tableEntries(inferred: InferredModel, options: RenderOptions): SourceEn
     const tables = [...inferred.model.tables].filter(([, rule]) => rule.scope === scope).sort(([left], [right]) => (left < right ? -1 : 1));
     return tables.map(([table, rule], at) => {
       const above = [...(at === 0 ? [heading] : []), ...marks(table, options)];
-      return { ...ruleEntry(table, rule, inferred.uniqueWhy.get(table)), ...(above.length > 0 && { above }) };
+      return { key: table, value: ruleSource(rule, inferred.model.column, inferred.uniqueWhy.get(table)), ...(above.length > 0 && { above }) };
     });
   });
-}
-
-/** One line of `tables` as text, without the comma; for adding to a config that somebody has written. */
-export function renderRule(table: TableName, rule: TableRule, uniqueWhy: ReadonlyMap<string, string> | undefined, indent: string): string {
-  const whole = print({ entries: [ruleEntry(table, rule, uniqueWhy)], open: true }, indent.slice(2));
-  return whole.slice(whole.indexOf('\n') + 1, whole.lastIndexOf('\n'));
-}
-
-export function markComment(table: TableName, options: RenderOptions, indent: string): string[] {
-  return marks(table, options).map((line) => `${indent}${printComment(line)}`);
 }
 
 function marks(table: TableName, { vanished, added, database }: RenderOptions): string[] {
@@ -93,11 +83,7 @@ function marks(table: TableName, { vanished, added, database }: RenderOptions): 
   return added?.has(table) ? ['new since this file was written'] : [];
 }
 
-function ruleEntry(table: TableName, rule: TableRule, uniqueWhy: ReadonlyMap<string, string> | undefined): SourceEntry {
-  return { key: table, value: ruleSource(rule, uniqueWhy) };
-}
-
-function ruleSource(rule: TableRule, uniqueWhy: ReadonlyMap<string, string> | undefined): Source {
+function ruleSource(rule: TableRule, addedColumn: string, uniqueWhy: ReadonlyMap<string, string> | undefined): Source {
   switch (rule.scope) {
     case 'scoped': {
       const uniques = [...rule.uniques].map(([key, value]) => {
@@ -107,7 +93,7 @@ function ruleSource(rule: TableRule, uniqueWhy: ReadonlyMap<string, string> | un
       return object(
         [
           ['scope', 'scoped'],
-          ['column', rule.column],
+          ['column', rule.added && rule.column === addedColumn ? undefined : rule.column],
           ['through', rule.added ? (rule.paths.length === 1 ? rule.paths.map(pathSource)[0] : rule.paths.map(pathSource)) : undefined],
           ['uniques', uniques.length > 0 ? { entries: uniques, open: true } : undefined],
           ['why', rule.why],
@@ -139,6 +125,6 @@ function pathSource({ table, columns, references }: Path): Source {
   return object([
     ['table', table],
     ['columns', list(columns)],
-    ['references', references.join() === 'id' ? undefined : list(references)],
+    ['references', references.length === 1 && references[0] === 'id' ? undefined : list(references)],
   ]);
 }
