@@ -3,6 +3,8 @@ import type { TenancyConfig } from '@partywall/engine';
 /** The answers that a person gives for this schema; the roles are each test's own. */
 export const crmTenancy = {
   tenant: { table: 'public.tenants', status: { column: 'status', values: { suspended: 'suspended', cancelled: 'cancelled' } } },
+  // Not `tenant_id`: that name is the application's own on some tables, and a second one would make its joins ambiguous.
+  column: 'partywall_tenant_id',
   tables: {
     'public.schema_migrations': { scope: 'platform' },
     'public.countries': { scope: 'shared' },

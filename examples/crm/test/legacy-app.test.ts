@@ -67,7 +67,7 @@ describe('the legacy workload behind the wall', () => {
       expect(report.iterations).toBe(12);
       expect(Object.entries(report.operations).filter(([, count]) => count === 0)).toEqual([['importCustomer', 0]]);
       const left = await database.query(
-        'select distinct c.tenant_id, n.tenant_id as note from customers c join notes n on n.customer_id = c.id where c.id = any($1)',
+        'select distinct c.tenant_id, n.partywall_tenant_id as note from customers c join notes n on n.customer_id = c.id where c.id = any($1)',
         [report.customers],
       );
       expect(left.rows).toEqual([{ tenant_id: demoTenants[index]?.id, note: demoTenants[index]?.id }]);
@@ -81,6 +81,7 @@ describe('what the legacy workload knows', () => {
       'listCustomers',
       'listStages',
       'listUsers',
+      'listOpenDeals',
       'touchUser',
       'insertCustomer',
       'importCustomer',
@@ -98,6 +99,12 @@ describe('the legacy workload notices', () => {
     const database = await loadedDatabase();
     await database.query('alter table notes add column tenant_id uuid not null default gen_random_uuid(); alter table notes alter tenant_id drop default');
     expect(await firstErrors(database.url)).toEqual([expect.objectContaining({ statement: 'insertNote', code: '23502' })]);
+  });
+
+  it('a new column whose name its joins already use', async () => {
+    const database = await loadedDatabase();
+    await database.query('alter table deals add column tenant_id uuid');
+    expect(await firstErrors(database.url)).toEqual([expect.objectContaining({ statement: 'listOpenDeals', code: '42702' })]);
   });
 
   it('a policy that lets an update touch nothing without an error', async () => {

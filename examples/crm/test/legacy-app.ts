@@ -11,6 +11,9 @@ export const legacyStatements = {
   listCustomers: 'select id, reference, name from customers where tenant_id = $1 order by name, id limit 20',
   listStages: 'select s.id from deal_stages s join pipelines p on p.id = s.pipeline_id where p.tenant_id = $1 and p.is_default order by s.position',
   listUsers: 'select id from users where tenant_id = $1 order by email limit 5',
+  // Unqualified, as people write it while one table of the join has the column.
+  listOpenDeals: `select name, title, amount from customers join deals on deals.customer_id = customers.id
+where tenant_id = $1 and status = 'open' order by amount desc limit 10`,
   touchUser: `insert into users (tenant_id, email, name) values ($1, $2, 'Night Shift')
 on conflict (tenant_id, email) do update set last_seen_at = now()`,
   insertCustomer: 'insert into customers (tenant_id, parent_id, reference, name, country_code, owner_id) values ($1, $2, $3, $4, $5, $6) returning id',
@@ -141,6 +144,7 @@ async function iterate(session: Session, pool: pg.Pool): Promise<void> {
   const made = await transaction(session, pool, (client) => insertTree(session, client, { stages, users }));
   session.kept.push(made);
 
+  await on('listOpenDeals', [tenantId], 'some');
   await on('insertActivityPerDeal', [made.customer], 1);
   await on('insertFile', [made.deal, rng.pick(users), rng.int(1, 5_000_000), `legacy/${rng.uuid()}`]);
   await importCustomer(session, pool);
