@@ -26,7 +26,7 @@ export interface Ratios {
 }
 
 /**
- * One connection each, one statement at a time, interleaved pair by pair: the raw way filters by tenant itself and runs as a role
+ * A pool of one connection each, one statement at a time, interleaved pair by pair: the raw way filters by tenant itself and runs as a role
  * that no policy binds; the walled way names no tenant and runs as the application's role. `naming` holds for both.
  */
 export async function measureLatency(
@@ -34,9 +34,9 @@ export async function measureLatency(
   naming: Naming,
   options: { readonly rows: number; readonly runs: number; readonly label: string; readonly preparedStatements?: boolean },
 ): Promise<Ratios> {
-  const rawWay = await raw(url, options.rows);
+  const rawWay = raw(url, options.rows);
   const walledWay = walled(url, options);
-  const usualWay = await usual(url, options.rows);
+  const usualWay = usual(url, options.rows);
   let calls = 0;
   // Both members of a pair read the same row.
   const row = (): number => Math.floor(calls++ / 2);
@@ -92,13 +92,12 @@ function spread(n: number, rows: number): number {
   return ((n * 7919) % rows) + 1;
 }
 
-async function raw(url: string, rows: number): Promise<Way> {
-  const client = new pg.Client(url);
-  await client.connect();
+function raw(url: string, rows: number): Way {
+  const pool = new pg.Pool({ connectionString: url, max: 1 });
   return {
-    point: (naming, n) => client.query(config(naming, 'point', pointByTenant, [tenantOf(spread(n, rows)), spread(n, rows)])),
-    list: (naming, n) => client.query(config(naming, 'list', listByTenant, [tenantOf(spread(n, rows))])),
-    end: () => client.end(),
+    point: (naming, n) => pool.query(config(naming, 'point', pointByTenant, [tenantOf(spread(n, rows)), spread(n, rows)])),
+    list: (naming, n) => pool.query(config(naming, 'list', listByTenant, [tenantOf(spread(n, rows))])),
+    end: () => pool.end(),
   };
 }
 
@@ -117,20 +116,24 @@ function walled(url: string, options: { rows: number; preparedStatements?: boole
   };
 }
 
-/** What applications do without a walled pool: four round trips. */
-async function usual(url: string, rows: number): Promise<Way> {
-  const client = new pg.Client(url);
-  await client.connect();
+/** What applications do without a walled pool: a connection of the pool, and four round trips on it. */
+function usual(url: string, rows: number): Way {
+  const pool = new pg.Pool({ connectionString: url, max: 1 });
   const inside = async (tenant: string, query: pg.QueryConfig): Promise<unknown> => {
-    await client.query('begin');
-    await client.query({ ...(query.name && { name: 'context' }), text: "select set_config('app.tenant_id', $1, true)", values: [tenant] });
-    const result = await client.query(query);
-    await client.query('commit');
-    return result;
+    const client = await pool.connect();
+    try {
+      await client.query('begin');
+      await client.query({ ...(query.name && { name: 'context' }), text: "select set_config('app.tenant_id', $1, true)", values: [tenant] });
+      const result = await client.query(query);
+      await client.query('commit');
+      return result;
+    } finally {
+      client.release();
+    }
   };
   return {
     point: (naming, n) => inside(tenantOf(spread(n, rows)), config(naming, 'point', pointByTenant, [tenantOf(spread(n, rows)), spread(n, rows)])),
     list: (naming, n) => inside(tenantOf(spread(n, rows)), config(naming, 'list', listByTenant, [tenantOf(spread(n, rows))])),
-    end: () => client.end(),
+    end: () => pool.end(),
   };
 }
