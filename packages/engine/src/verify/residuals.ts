@@ -17,8 +17,13 @@ export function residualsOf(facts: StaticFacts): Residual[] {
   const name = (id: ResidualId, targets: readonly string[], message: string): void => {
     residuals.push({ id, targets, message });
   };
-  const nameEach = (id: ResidualId, targets: readonly string[], message: (count: string) => string): void => {
-    if (targets.length > 0) name(id, targets, message(targets.length === 1 ? 'one' : String(targets.length)));
+  const nameEach = (id: ResidualId, targets: readonly string[], message: (count: (one: string, many?: string) => string) => string): void => {
+    if (targets.length > 0)
+      name(
+        id,
+        targets,
+        message((one, many = `${one}s`) => (targets.length === 1 ? `one ${one}` : `${targets.length} ${many}`)),
+      );
   };
 
   name('residual.unsealed-context', [], 'SQL injected into one tenant’s request can name another tenant');
@@ -30,12 +35,12 @@ export function residualsOf(facts: StaticFacts): Residual[] {
   nameEach(
     'residual.primary-key',
     tops.filter((table) => table.rule && spansTenants(table.relation, table.column)).map((table) => table.relation.table),
-    (count) => `${count} tables have keys that span tenants: a key that another tenant has is refused`,
+    (count) => `keys that span tenants, on ${count('table')}: a key that another tenant has is refused`,
   );
   nameEach(
     'residual.constraint',
     wanted.residuals.map((note) => `${note.table}: ${note.message}`),
-    (count) => `${count} constraints stay as the model says`,
+    (count) => `${count('constraint')} across tenants, as the model says`,
   );
 
   const used = (relation: Relation): readonly string[] => appPrivileges(model, catalog, relation, wanted);
@@ -47,31 +52,31 @@ export function residualsOf(facts: StaticFacts): Residual[] {
   nameEach(
     'residual.platform-open',
     platform.filter(({ relation }) => used(relation).length > 0).map(({ relation }) => `${relation.table} (${used(relation).join(', ')})`),
-    (count) => `${count} platform tables are open to the application as the model says`,
+    (count) => `${count('platform table')} open to the application, as the model says`,
   );
   nameEach(
     'residual.platform-reference',
     platform.flatMap(({ relation }) =>
       relation.constraints.flatMap(({ foreign, name: key }) => (foreign && wanted.tables.get(foreign.table)?.rule ? [`${key} on ${relation.table}`] : [])),
     ),
-    (count) => `${count} references from platform tables to tenant rows are checked without policies`,
+    (count) => `${count('reference')} from platform tables to tenant rows, checked without policies`,
   );
   nameEach(
     'residual.shared-writable',
     ruled.filter(({ rule }) => rule.scope === 'shared' && rule.access === 'write').map(({ relation }) => relation.table),
-    (count) => `${count} shared tables are written by the application`,
+    (count) => `${count('shared table')} written by the application`,
   );
   nameEach(
     'residual.foreign-table',
     relations.filter((relation) => relation.kind === 'foreign' && isOpen(relation, facts.reach)).map((relation) => relation.table),
-    (count) => `${count} foreign tables are open to the application`,
+    (count) => `${count('foreign table')} open to the application`,
   );
 
   const sequences = catalog.sequences.filter((sequence) => sequence.ownedBy && wanted.tables.has(sequence.ownedBy.table));
   nameEach(
     'residual.sequences',
     sequences.map((sequence) => `${sequence.schema}.${sequence.name}`),
-    (count) => `${count} sequences number the rows of all tenants`,
+    (count) => `${count('sequence')} for the rows of all tenants`,
   );
   name(
     'residual.session-state',
@@ -86,7 +91,7 @@ export function residualsOf(facts: StaticFacts): Residual[] {
   nameEach(
     'residual.leakproof',
     tops.flatMap(({ relation, column }) => relation.indexes.filter((index) => isLeaky(index, column)).map((index) => `${index.name} on ${relation.table}`)),
-    (count) => `${count} indexes serve no query under the wall`,
+    (count) => `${count('index', 'indexes')} that no query uses under the wall`,
   );
   name('residual.dump', [], `pg_dump as ${model.roles.app} fails or dumps nothing`);
   if (catalog.runtime && !canCloseNewTables(catalog))

@@ -50,6 +50,8 @@ export function operationsSql(wanted: WantedWall): string[] {
 /** One query that counts rows out of place; `problem` and `via` are the columns it groups by. */
 export interface OrphanCheck {
   readonly table: TableName;
+  /** What it is about: the rows' own tenants, or that of the rows they refer to. */
+  readonly kind: 'tenant' | 'reference';
   /** Rows (problem text, via text, row_count bigint), one for each problem that exists. */
   readonly query: string;
 }
@@ -71,6 +73,7 @@ function tenantCheck(table: WantedTable, root: WantedTable): OrphanCheck {
   const known = `exists (select from ${quoted(root.relation.table)} r where r.${ident(root.column)} = ${column})`;
   return {
     table: table.relation.table,
+    kind: 'tenant',
     query: `select case when ${column} is null then 'no tenant' else 'unknown tenant' end, ${literal(table.column)}, count(*)
 from ${quoted(table.relation.table)} t where ${column} is null or not ${known} group by 1`,
   };
@@ -88,7 +91,7 @@ function referenceChecks(table: WantedTable, wanted: WantedWall): OrphanCheck[] 
     const query = `select case when exists (select from ${quoted(target.relation.table)} p where ${joined}) then 'parent of another tenant' else 'missing parent' end, ${literal(via)}, count(*)
 from ${quoted(table.relation.table)} t where ${present}
   and not exists (select from ${quoted(target.relation.table)} p where ${joined} and p.${parentTenant} is not distinct from t.${tenant}) group by 1`;
-    checks.set(via, { table: table.relation.table, query });
+    checks.set(via, { table: table.relation.table, kind: 'reference', query });
   }
   return [...checks.keys()].sort().flatMap((via) => checks.get(via) ?? []);
 }
