@@ -16,11 +16,13 @@ export async function tenantIndexPlans(url: string): Promise<readonly { readonly
   await client.connect();
   try {
     const plans = [];
-    for (const query of [
-      'select * from public.events where id = 4711',
-      'select * from public.events order by id limit 50',
-      'select count(*) from public.events',
-    ]) {
+    const queries = [
+      { query: 'select * from public.events where id = 4711', byPrimaryKey: true },
+      { query: `select * from public.events where tenant_id = '${tenantId(12)}' and id = 4711`, byPrimaryKey: false },
+      { query: 'select * from public.events order by id limit 50', byPrimaryKey: false },
+      { query: 'select count(*) from public.events', byPrimaryKey: false },
+    ];
+    for (const { query, byPrimaryKey } of queries) {
       await client.query('begin');
       await client.query('select partywall.enter($1)', [tenantId(12)]);
       const { rows } = await client.query<{ 'QUERY PLAN': string }>(`explain (costs off) ${query}`);
