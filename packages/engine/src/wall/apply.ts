@@ -1,17 +1,21 @@
 import type pg from 'pg';
-import type { Catalog } from '../catalog/catalog.ts';
+import { type Catalog, columnOf } from '../catalog/catalog.ts';
 import { readCatalog } from '../catalog/read-catalog.ts';
-import { connect, describeTarget } from '../db/connect.ts';
+import { connect, describeTarget, sqlState } from '../db/connect.ts';
 import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
+import { takeApplyLock } from './apply-lock.ts';
 import { describeSession, type GateReport, switchGate } from './gate.ts';
 import { planWall, type WallPlan, type WallStep } from './plan.ts';
+import { backfillSteps, bootstrapEndedFact, forgetBackfill } from './plan-expand.ts';
+import { refuseUnprivileged } from './privileges.ts';
+import { quarantine } from './quarantine.ts';
 import { passwordStatements, type RolePasswords } from './roles.ts';
-import { prepareSession, runStep } from './run-step.ts';
+import { fillableRows, prepareSession, runStep, type StepContext } from './run-step.ts';
 import { keyTypeOf, wantedWall } from './shape.ts';
-import { describeTrouble, findTroubledRows, quarantine, type TroubledRows } from './trouble.ts';
+import { describeTrouble, findTroubledRows, type TroubledRows } from './trouble.ts';
 
 export interface ApplyOptions {
   /** Connection string of a superuser, or of a role that owns the tables, may create roles and bypasses RLS. */
@@ -27,6 +31,8 @@ export interface ApplyOptions {
   /** Plan and look for troubled rows, change nothing. */
   readonly dryRun?: boolean;
   readonly passwords?: RolePasswords;
+  /** How often a lock on a busy table is asked for (250 ms each) before the run stops; what is done by then stays. */
+  readonly lockAttempts?: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (event: ApplyProgress) => void;
 }
@@ -49,9 +55,6 @@ export interface ApplyReport {
   readonly gate: GateReport | undefined;
 }
 
-/** One apply at a time; the lock ends with the session. */
-const applyLock = "select pg_try_advisory_lock(hashtextextended('partywall:apply', 0)) as locked";
-
 /** Plans are made again after each round, because some steps become visible only when others are done; two rounds are the norm. */
 const roundsMax = 5;
 
@@ -72,50 +75,62 @@ export async function applyWall(options: ApplyOptions): Promise<ApplyReport> {
 
 async function applyPhase(client: pg.Client, options: ApplyOptions): Promise<ApplyReport> {
   const { model, phase } = options;
+  if (!options.dryRun) await takeApplyLock(client, 'apply');
   const catalog = await readCatalog(client);
   const plan = planWall(model, catalog);
   refuseBlocked(plan, options);
-  await refuseBootstrapMistake(client, catalog, model);
+  await refuseBootstrapMistake(client, catalog, plan, model);
   const steps = stepsOf(plan, phase);
   options.onProgress?.({ kind: 'planned', steps: steps.length });
   if (options.dryRun) {
     return { phase, plan, applied: [], troubled: await troubledNow(client, model, catalog), quarantined: new Map(), gate: undefined };
   }
-  const superuser = catalog.roles.get(catalog.currentUser)?.superuser ?? false;
-  if (steps.length > 0) refuseUnprivileged(catalog, model, options);
-  const { rows } = await client.query<{ locked: boolean }>(applyLock);
-  if (!rows[0]?.locked)
-    throw new PartywallError('phase_refused', 'starting to apply: another apply or rollback is running on this database', {
-      hint: 'wait for it to end, or end its session',
-    });
-  await prepareSession(client);
-
-  let gate: GateReport | undefined;
-  if (phase === 'contract' && steps.length > 0) {
-    const missing = stepsOf(plan, 'expand');
-    if (missing.length > 0) {
-      throw new PartywallError('phase_refused', `contracting: expand has ${missing.length} steps left`, {
-        hint: 'run `partywall apply --phase expand` first',
-        details: missing.map((step) => `${step.id}: ${step.title}`),
-      });
-    }
-    if (catalog.runtime?.facts?.['phase'] !== 'contract' && !options.skipGate) gate = await passGate(client, options);
-  }
   const passwords = passwordStatements(model, options.passwords ?? {});
+  if (steps.length > 0 || passwords.length > 0) await refuseUnprivileged(client, catalog, model, options);
+  await prepareSession(client);
+  const context = await stepContext(client, options);
+
+  const gate = phase === 'contract' && steps.length > 0 ? await beforeContract(client, catalog, plan, options) : undefined;
   let quarantined: ReadonlyMap<TableName, number> = new Map();
-  if (phase === 'contract' && steps.length > 0) quarantined = await settleTrouble(client, catalog, superuser, options);
-  const applied = await runRounds(client, plan, superuser, options);
+  if (phase === 'contract' && steps.length > 0) quarantined = await settleTrouble(catalog, context, options);
+  const applied = await runRounds(plan, context, options);
   for (const statement of passwords) await client.query(statement);
-  const after = applied.length > 0 || phase === 'expand' ? await readCatalog(client) : catalog;
-  let troubled = phase === 'expand' ? await troubledNow(client, model, after) : [];
-  if (phase === 'expand' && troubled.length > 0 && options.quarantine) {
-    quarantined = await quarantine(client, model, after, wantedWall(model, after), superuser);
+  if (phase === 'contract') return { phase, plan, applied, troubled: [], quarantined, gate };
+
+  const after = applied.length > 0 ? await readCatalog(client) : catalog;
+  applied.push(...(await refill(after, context, options)));
+  let troubled = await troubledNow(client, model, after);
+  if (troubled.length > 0 && options.quarantine) {
+    quarantined = await quarantine(model, after, wantedWall(model, after), context);
     troubled = await troubledNow(client, model, after);
   }
   return { phase, plan, applied, troubled, quarantined, gate };
 }
 
-async function runRounds(client: pg.Client, first: WallPlan, superuser: boolean, options: ApplyOptions): Promise<string[]> {
+async function stepContext(client: pg.Client, options: ApplyOptions): Promise<StepContext> {
+  const { rows } = await client.query<{ quiet: boolean }>("select has_parameter_privilege('session_replication_role', 'set') as quiet");
+  return { client, quiet: rows[0]?.quiet ?? false, lockAttempts: options.lockAttempts, signal: options.signal, onProgress: () => undefined };
+}
+
+/** Expand must be whole, and the application must have moved. */
+async function beforeContract(client: pg.Client, catalog: Catalog, plan: WallPlan, options: ApplyOptions): Promise<GateReport | undefined> {
+  const missing = stepsOf(plan, 'expand');
+  if (missing.length > 0) {
+    throw new PartywallError('phase_refused', `contracting: expand has ${missing.length} steps left`, {
+      hint: 'run `partywall apply --phase expand` first',
+      details: missing.map((step) => `${step.id}: ${step.title}`),
+    });
+  }
+  if (catalog.runtime?.facts?.['phase'] === 'contract' || options.skipGate) return undefined;
+  return passGate(client, options);
+}
+
+/** A deadlock with another session ends an index build, whose leftover the next round drops. */
+const deadlockDetected = '40P01';
+/** NOT NULL, foreign key, check: a row came into trouble after the look for such rows. */
+const rowViolations: readonly (string | undefined)[] = ['23502', '23503', '23514'];
+
+async function runRounds(first: WallPlan, context: StepContext, options: ApplyOptions): Promise<string[]> {
   const applied: string[] = [];
   let plan = first;
   for (let round = 1; ; round += 1) {
@@ -124,16 +139,34 @@ async function runRounds(client: pg.Client, first: WallPlan, superuser: boolean,
     if (round > roundsMax) throw new Error(`applying ${options.phase}: these steps do not take effect: ${steps.map((step) => step.id).join(', ')}`);
     for (const [at, step] of steps.entries()) {
       options.onProgress?.({ kind: 'step', step, at: at + 1, of: steps.length });
-      await runStep(step, {
-        client,
-        superuser,
-        signal: options.signal,
-        onProgress: (done, total) => options.onProgress?.({ kind: 'backfill', step, done, total }),
-      });
+      try {
+        await runStep(step, { ...context, onProgress: (done, total) => options.onProgress?.({ kind: 'backfill', step, done, total }) });
+      } catch (error) {
+        if (sqlState(error) === deadlockDetected) break;
+        if (rowViolations.includes(sqlState(error))) await refuseTrouble(await readCatalog(context.client), context, options, error);
+        throw error;
+      }
       applied.push(step.id);
     }
-    plan = planWall(options.model, await readCatalog(client));
+    plan = planWall(options.model, await readCatalog(context.client));
   }
+}
+
+/**
+ * Rows that could not be given a tenant and now can, because their parent was repaired, or because a session that fires no triggers
+ * wrote them.
+ */
+async function refill(catalog: Catalog, context: StepContext, options: ApplyOptions): Promise<string[]> {
+  const wanted = wantedWall(options.model, catalog);
+  const filled: string[] = [];
+  for (const step of backfillSteps(options.model, catalog, wanted, new Set())) {
+    if (step.action.kind !== 'backfill' || (await fillableRows(step.action, context.client)) === 0) continue;
+    options.onProgress?.({ kind: 'step', step, at: 1, of: 1 });
+    await context.client.query(forgetBackfill(step.action.table));
+    await runStep(step, { ...context, onProgress: (done, total) => options.onProgress?.({ kind: 'backfill', step, done, total }) });
+    filled.push(step.id);
+  }
+  return filled;
 }
 
 function stepsOf(plan: WallPlan, phase: WallStep['phase']): WallStep[] {
@@ -148,62 +181,36 @@ function refuseBlocked(plan: WallPlan, options: ApplyOptions): void {
   });
 }
 
-/** Reads the bootstrap tenant from the root: a mistyped one would become the owner of every row. */
-async function refuseBootstrapMistake(client: pg.Client, catalog: Catalog, model: TenancyModel): Promise<void> {
-  if (model.bootstrap === undefined) return;
+/**
+ * Reads the bootstrap tenant from the root: a mistyped one would become the owner of every row, and one of several would become the
+ * owner of the others'.
+ */
+async function refuseBootstrapMistake(client: pg.Client, catalog: Catalog, plan: WallPlan, model: TenancyModel): Promise<void> {
   const root = catalog.relations.get(model.tenant.table);
-  const key = root?.columns.find((column) => column.name === model.tenant.key);
-  if (!root || !key) return;
-  const found = await client
-    .query<{ found: boolean }>(
-      `select exists (select from ${quoted(root.table)} r where r.${ident(key.name)} = $1::${keyTypeOf(key.type) ?? key.type}) as found`,
+  const key = root && columnOf(root, model.tenant.key);
+  if (model.bootstrap === undefined || !root || !key || catalog.runtime?.facts?.[bootstrapEndedFact]) return;
+  const { rows } = await client
+    .query<{ found: boolean; others: number }>(
+      `select count(*) filter (where r.${ident(key.name)} = $1::${keyTypeOf(key.type) ?? key.type}) > 0 as found,
+        (count(*) filter (where r.${ident(key.name)} <> $1::${keyTypeOf(key.type) ?? key.type}))::int as others from ${quoted(root.table)} r`,
       [model.bootstrap],
     )
     .catch((cause: unknown) => {
+      if (!sqlState(cause)?.startsWith(dataException)) throw cause;
       throw new PartywallError('model_invalid', `looking for the bootstrap tenant: ${JSON.stringify(model.bootstrap)} is not a ${key.type}`, { cause });
     });
-  if (!found.rows[0]?.found)
-    throw new PartywallError('model_invalid', `looking for the bootstrap tenant: ${root.table} has no row ${JSON.stringify(model.bootstrap)}`);
-}
-
-/** Asks before anything is done, so that a missing right never leaves half a phase. */
-function refuseUnprivileged(catalog: Catalog, model: TenancyModel, options: ApplyOptions): void {
-  const role = catalog.roles.get(catalog.currentUser);
-  if (role?.superuser) return;
-  const lacks: string[] = [];
-  const owned = memberships(catalog, catalog.currentUser);
-  const foreign = [...catalog.relations.values()].filter(
-    (relation) => model.schemas.includes(relation.schema) && !relation.extension && !owned.has(relation.owner),
-  );
-  const owners = [...new Set(foreign.map((relation) => relation.owner))];
-  if (owners.length > 0) lacks.push(`membership of ${owners.join(', ')}, who own ${foreign.length} tables`);
-  if (!role?.bypassRls) lacks.push('BYPASSRLS, without which validation reads no rows and proves nothing');
-  const missingRoles = [model.roles.app, model.roles.system, model.roles.service].filter((name) => !catalog.roles.has(name));
-  if (missingRoles.length > 0 && !role?.createRole) lacks.push(`CREATEROLE, to make ${missingRoles.join(', ')}`);
-  const closed = closedPlaces(catalog, model, owned);
-  if (closed.length > 0) lacks.push(`CREATE on ${closed.join(' and ')}, where the wall makes its schema and its indexes`);
-  if (lacks.length > 0) {
-    throw new PartywallError('permission_missing', `applying to ${describeTarget(options.url)}: role ${catalog.currentUser} lacks ${lacks[0]}`, {
-      details: lacks,
-    });
+  const { found = false, others = 0 } = rows[0] ?? {};
+  if (!found) throw new PartywallError('model_invalid', `looking for the bootstrap tenant: ${root.table} has no row ${JSON.stringify(model.bootstrap)}`);
+  if (others > 0 && plan.steps.some((step) => step.id.startsWith('expand/column/'))) {
+    throw new PartywallError(
+      'model_invalid',
+      `filling new columns with the bootstrap tenant: ${root.table} has ${others} more ${others === 1 ? 'tenant' : 'tenants'}, whose rows would become its own`,
+      { hint: 'a bootstrap tenant belongs to a database with one tenant: give each table a way to its tenant instead' },
+    );
   }
 }
 
-/** Where the wall creates something and none of `reach` may. */
-function closedPlaces(catalog: Catalog, model: TenancyModel, reach: ReadonlySet<string>): string[] {
-  const mayCreate = (grants: Catalog['databaseGrants']) =>
-    grants.some(({ grantee, privilege }) => privilege === 'create' && (grantee === 'public' || reach.has(grantee)));
-  const schemas = model.schemas.flatMap((name) => catalog.schemas.get(name) ?? []).filter((schema) => !reach.has(schema.owner) && !mayCreate(schema.grants));
-  const needsDatabase = catalog.runtime === undefined && !mayCreate(catalog.databaseGrants);
-  return [...(needsDatabase ? [`database ${catalog.database}`] : []), ...schemas.map((schema) => `schema ${schema.name}`)];
-}
-
-function memberships(catalog: Catalog, role: string, seen = new Set<string>()): ReadonlySet<string> {
-  if (seen.has(role)) return seen;
-  seen.add(role);
-  for (const { role: group } of catalog.roles.get(role)?.memberOf ?? []) memberships(catalog, group, seen);
-  return seen;
-}
+const dataException = '22';
 
 async function passGate(client: pg.Client, options: ApplyOptions): Promise<GateReport> {
   const gate = await switchGate(client, options.model, options.allow ? { allow: options.allow } : {});
@@ -211,19 +218,28 @@ async function passGate(client: pg.Client, options: ApplyOptions): Promise<GateR
   return gate;
 }
 
-async function settleTrouble(client: pg.Client, catalog: Catalog, superuser: boolean, options: ApplyOptions): Promise<ReadonlyMap<TableName, number>> {
-  const troubled = await troubledNow(client, options.model, catalog);
-  if (troubled.length === 0) return new Map();
-  if (options.quarantine) return quarantine(client, options.model, catalog, wantedWall(options.model, catalog), superuser);
+async function settleTrouble(catalog: Catalog, context: StepContext, options: ApplyOptions): Promise<ReadonlyMap<TableName, number>> {
+  if (!options.quarantine) {
+    await refuseTrouble(catalog, context, options);
+    return new Map();
+  }
+  const troubled = await troubledNow(context.client, options.model, catalog);
+  return troubled.length === 0 ? new Map() : quarantine(options.model, catalog, wantedWall(options.model, catalog), context);
+}
+
+/** @throws PartywallError rows_cross_tenants, rows_without_tenant where there are such rows */
+async function refuseTrouble(catalog: Catalog, context: StepContext, options: ApplyOptions, cause?: unknown): Promise<void> {
+  const troubled = await troubledNow(context.client, options.model, catalog);
+  if (troubled.length === 0) return;
   const crossing = troubled.some((rows) => rows.kind === 'crosses tenants');
   const count = troubled.reduce((sum, rows) => sum + rows.count, 0);
   throw new PartywallError(
     crossing ? 'rows_cross_tenants' : 'rows_without_tenant',
-    `contracting: ${count} ${count === 1 ? 'row belongs' : 'rows belong'} to no tenant or to two`,
-    { details: troubled.map(describeTrouble) },
+    `contracting: ${count} ${count === 1 ? 'row belongs' : 'rows belong'} to no tenant, to two, or to a row that is missing`,
+    { details: troubled.map(describeTrouble), ...(cause === undefined ? {} : { cause }) },
   );
 }
 
-async function troubledNow(client: pg.Client, model: TenancyModel, catalog: Catalog): Promise<TroubledRows[]> {
+async function troubledNow(client: pg.ClientBase, model: TenancyModel, catalog: Catalog): Promise<TroubledRows[]> {
   return findTroubledRows(client, model, catalog, wantedWall(model, catalog));
 }

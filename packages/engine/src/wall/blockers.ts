@@ -1,7 +1,9 @@
 import { type Catalog, type Column, columnOf, holdsRows, type Relation } from '../catalog/catalog.ts';
 import { ident } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
-import { effectiveRule, keyTypeOf, type Note, type Scoped, type ScopedRelation } from './shape.ts';
+import type { TableName } from '../model/table-name.ts';
+import { bootstrapEndedFact } from './plan-expand.ts';
+import { effectiveRule, keyTypeOf, type Note, type Scoped, type ScopedRelation, type WantedWall } from './shape.ts';
 import { globalUniques, isPerTenant, sameSet } from './shape-keys.ts';
 
 /**
@@ -20,8 +22,35 @@ export function shapeBlockers(model: TenancyModel, catalog: Catalog, scoped: Sco
       ...policyBlockers(entry),
       ...pathBlockers(entry, catalog),
       ...referenceBlockers(entry, scoped),
+      ...uniqueBlockers(entry),
     ]),
   ];
+}
+
+/** Lines of the model that the database has nothing for: a name that is mistyped here may be what another line forgot. */
+export function modelBlockers(model: TenancyModel, catalog: Catalog, wanted: WantedWall): Note[] {
+  return [...model.tables].flatMap(([table, rule]) => {
+    const relation = catalog.relations.get(table);
+    if (!relation) return [{ table, message: 'is in the tenancy model and not in the database' }];
+    if (rule.scope !== 'scoped') return [];
+    const family = [...catalog.relations.values()].filter((each) => each.table === table || isBelow(each, table, catalog));
+    const uniques = new Set(family.flatMap(({ indexes }) => indexes.filter(({ unique }) => unique).flatMap(({ name, constraint }) => [name, constraint])));
+    const live = wanted.tables.get(table);
+    const isOver = rule.added && rule.paths.length === 0 && live?.adds && !columnOf(relation, rule.column) && catalog.runtime?.facts?.[bootstrapEndedFact];
+    return [
+      ...[...rule.uniques.keys()]
+        .filter((name) => !uniques.has(name))
+        .map((name) => ({ table, message: `has no unique ${ident(name)}, which the model names` })),
+      ...(isOver ? [{ table, message: 'goes through nothing, and the bootstrap tenant ended with contract; name a way to the tenant' }] : []),
+    ];
+  });
+}
+
+function isBelow(relation: Relation, table: TableName, catalog: Catalog): boolean {
+  return relation.parents.some((parent) => {
+    const above = catalog.relations.get(parent);
+    return parent === table || (above !== undefined && isBelow(above, table, catalog));
+  });
 }
 
 function rootBlockers({ relation, key }: { relation: Relation; key: Column }): Note[] {
@@ -106,6 +135,15 @@ function referenceBlockers({ relation }: ScopedRelation, scoped: Scoped): Note[]
     // PostgreSQL 18; no column list can hold an unquoted keyword.
     return /, PERIOD /.test(definition) ? [{ table, message: `${name} refers to a PERIOD, which a key with the tenant cannot do yet` }] : [];
   });
+}
+
+function uniqueBlockers({ relation, rule, column }: ScopedRelation): Note[] {
+  if (!rule || relation.kind !== 'partitioned') return [];
+  const deferrable = globalUniques(relation, column).filter((index) => isPerTenant(rule, index) && isDeferrableIndex(relation, index.name));
+  return deferrable.map((index) => ({
+    table: relation.table,
+    message: `${index.name} is deferrable, and a partitioned table takes no deferrable constraint without a long lock; call it global`,
+  }));
 }
 
 /** References into scoped tables from tables that are not: a shared row cannot point at one tenant's, and no key may hang on a unique that goes. */

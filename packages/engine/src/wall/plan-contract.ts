@@ -1,12 +1,13 @@
-import { type Catalog, type Constraint, columnOf, type Relation } from '../catalog/catalog.ts';
-import { ident, identList, literal } from '../db/sql.ts';
+import type { Catalog, Constraint, Relation } from '../catalog/catalog.ts';
+import { ident, identList } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
 import { adoptTriggers, deriveTrigger, eventTrigger, eventTriggerBody, eventTriggerName } from './derive-sql.ts';
 import { excessGrants } from './grants.ts';
 import { wallName } from './names.ts';
 import type { WallStep } from './plan.ts';
-import { bootstrapEndedFact, childrenOf, inSchema, setFact, transaction, uniqueIndexSteps } from './plan-expand.ts';
+import { addedFact, bootstrapEndedFact, childrenOf, inSchema, setFact, transaction, uniqueIndexSteps } from './plan-expand.ts';
+import { recordReplaced } from './replaced.ts';
 import { sameExpression, tenantColumn, tenantDefault, type WantedForeignKey, type WantedTable, type WantedWall } from './shape.ts';
 import { sameSet, usingClause } from './shape-keys.ts';
 
@@ -19,7 +20,7 @@ import { sameSet, usingClause } from './shape-keys.ts';
 export function planContract(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
   const tables = [...wanted.tables.values()];
   return [
-    ...tables.flatMap(defaultSteps),
+    ...tables.flatMap((table) => defaultSteps(catalog, table)),
     ...tables.flatMap((table) => notNullSteps(table, wanted)),
     ...tables.flatMap((table) => rootKeySteps(model, catalog, table)),
     ...tables.flatMap((table) => table.foreignKeys.flatMap((key) => foreignKeySteps(catalog, table, key))),
@@ -52,7 +53,7 @@ function notNullSteps(table: WantedTable, wanted: WantedWall): WallStep[] {
       ? []
       : [online(table, 'not-null-validate', `prove that every row has ${column}`, because, `alter table ${name} validate constraint ${ident(check)}`)]),
     step(table, 'not-null', `set ${column} not null`, because, 'brief', [
-      ...(table.rule.added ? [] : [recordReplaced({ table: relation.table, name: column, kind: 'nullable column', definition: '' })]),
+      recordReplaced({ table: relation.table, name: column, kind: 'nullable column', definition: '' }),
       `alter table ${name} alter column ${ident(column)} set not null`,
       `alter table ${name} drop constraint ${ident(check)}`,
     ]),
@@ -185,10 +186,13 @@ export function leavesOf(catalog: Catalog, relation: Relation): Relation[] {
 }
 
 /** New rows take their tenant from the context. The bootstrap tenant's default goes, so that an insert without a tenant fails. */
-function defaultSteps(table: WantedTable): WallStep[] {
+function defaultSteps(catalog: Catalog, table: WantedTable): WallStep[] {
   const live = tenantColumn(table);
   if (!table.rule?.added || table.relation.isPartition || live?.default === tenantDefault) return [];
-  const name = quoted(table.relation.table);
+  const { relation, column } = table;
+  const name = quoted(relation.table);
+  // A default of the application's own comes back with a rollback; the bootstrap tenant's must not.
+  const own = catalog.runtime?.facts?.[addedFact(relation)] === undefined ? live?.default : undefined;
   return [
     step(
       table,
@@ -196,7 +200,10 @@ function defaultSteps(table: WantedTable): WallStep[] {
       `let ${table.column} default to the context's tenant`,
       'an application that does not know the column keeps inserting, and without a context it fails',
       'brief',
-      [`alter table ${name} alter column ${ident(table.column)} set default ${tenantDefault}`],
+      [
+        ...(own === undefined ? [] : [recordReplaced({ table: relation.table, name: column, kind: 'column default', definition: own })]),
+        `alter table ${name} alter column ${ident(column)} set default ${tenantDefault}`,
+      ],
     ),
   ];
 }
@@ -273,7 +280,14 @@ function uniqueSteps(catalog: Catalog, table: WantedTable): WallStep[] {
   return table.uniques.flatMap((unique) => {
     const { replaces, constraint } = unique;
     const deferral = deferralOf(constraint);
-    const recorded = { table: relation.table, name: replaces.name, definition: ` ${usingClause(replaces)}`, deferral };
+    const recorded = {
+      table: relation.table,
+      name: replaces.name,
+      definition: ` ${usingClause(replaces)}`,
+      deferral,
+      ...(constraint && { constraint: constraint.definition }),
+      ...(relation.kind === 'partitioned' && { parts: attachedIndexes(catalog, relation, replaces.name) }),
+    };
     const made = inSchema(relation, unique.name);
     const swap = step(
       table,
@@ -293,6 +307,16 @@ function uniqueSteps(catalog: Catalog, table: WantedTable): WallStep[] {
     );
     return [...(constraint?.deferrable ? uniqueIndexSteps(catalog, table, unique, 'contract') : []), swap];
   });
+}
+
+/** Names of the indexes attached to one of a partitioned table, by partition, all levels down. */
+function attachedIndexes(catalog: Catalog, relation: Relation, name: string): Record<TableName, string> {
+  return Object.fromEntries(
+    childrenOf(catalog, relation).flatMap((child) => {
+      const attached = child.indexes.find((index) => index.attachedTo === name);
+      return attached ? [[child.table, attached.name], ...Object.entries(attachedIndexes(catalog, child, attached.name))] : [];
+    }),
+  );
 }
 
 export function deferralOf(constraint: Constraint | undefined): string {
@@ -344,30 +368,6 @@ function finalSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): 
   return steps;
 }
 
-/** What contract dropped, as rollback needs it to bring it back. */
-export interface Replaced {
-  readonly table: TableName;
-  /** Of the constraint, the index, or the view's option. */
-  readonly name: string;
-  readonly kind: 'foreign key' | 'unique constraint' | 'unique index' | 'view' | 'row security' | 'nullable column';
-  /** Of a foreign key: its definition; of a unique: what follows the table's name in CREATE UNIQUE INDEX; of the others: what was set. */
-  readonly definition: string;
-  /** Of a unique constraint: ` deferrable initially deferred`. */
-  readonly deferral?: string;
-  /** A foreign key that is back but not proven for all rows yet. */
-  readonly restored?: boolean;
-}
-
-/** The kind is part of it: a foreign key and an index may have one name. */
-export function replacedFact({ kind, table, name }: Replaced): string {
-  return `replaced:${kind}:${table}/${name}`;
-}
-
-/** Recorded in the transaction that drops it. What was there first is what comes back, so a later record does not count. */
-function recordReplaced(replaced: Replaced): string {
-  return `insert into partywall.facts (name, value) values (${literal(replacedFact(replaced))}, ${literal(JSON.stringify(replaced))}::jsonb) on conflict (name) do nothing`;
-}
-
 function step(table: WantedTable, kind: string, title: string, reason: string, lock: WallStep['lock'], statements: readonly string[], part?: string): WallStep {
   return {
     id: ['contract', kind, table.relation.table, ...(part ? [part] : [])].join('/'),
@@ -390,9 +390,4 @@ function online(table: WantedTable, kind: string, title: string, reason: string,
     lock: 'online',
     action: { kind: 'concurrent', statement },
   };
-}
-
-/** Whether the tenant column is there already; before expand has run it is not, and contract is only a preview. */
-export function isExpanded(wanted: WantedWall): boolean {
-  return [...wanted.tables.values()].every((table) => columnOf(table.relation, table.column) !== undefined);
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Catalog, Index, Relation, Trigger } from '../catalog/catalog.ts';
 import { ident, identList, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
-import { quoted } from '../model/table-name.ts';
+import { quoted, type TableName } from '../model/table-name.ts';
 import {
   adoptTriggers,
   contextTenant,
@@ -30,7 +30,7 @@ export function planExpand(model: TenancyModel, catalog: Catalog, wanted: Wanted
   return [
     ...runtimeSteps(model, catalog, wanted),
     ...columnSteps(model, catalog, wanted),
-    ...backfillSteps(model, catalog, wanted),
+    ...backfillSteps(model, catalog, wanted, backfilled(catalog)),
     ...keySteps(catalog, wanted),
     ...grantSteps(model, catalog, wanted),
   ];
@@ -109,7 +109,7 @@ function columnSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall):
     const derive = deriveTrigger(table, rule, wanted, bootstrapTenant(model, catalog, wanted));
     if (!isInstalled(derive, catalog)) {
       // Rows that were written without the trigger are found by going through the table again.
-      const statements = [...derive.statements, forgetBackfill(relation)];
+      const statements = [...derive.statements, forgetBackfill(relation.table)];
       const from = `from ${rule.paths.map((path) => path.table).join(', then ')}`;
       steps.push(tableStep(table, 'expand/derive', `derive ${table.column} of new rows`, from, 'brief', statements));
     }
@@ -144,7 +144,7 @@ function addColumn(model: TenancyModel, catalog: Catalog, table: WantedTable, wa
   return [
     bootstrap === undefined ? add : `${add} default coalesce(${contextTenant(wanted.keyType)}, ${bootstrap})`,
     setFact(addedFact(table.relation), table.column),
-    forgetBackfill(table.relation),
+    forgetBackfill(table.relation.table),
   ];
 }
 
@@ -153,12 +153,13 @@ export function addedFact(relation: Relation): string {
   return `column:${relation.table}`;
 }
 
-function forgetBackfill(relation: Relation): string {
-  return `delete from partywall.facts where name = ${literal(`backfill:${relation.table}`)}`;
+/** The table is gone through again. */
+export function forgetBackfill(table: TableName): string {
+  return `delete from partywall.facts where name = ${literal(`backfill:${table}`)}`;
 }
 
-function backfillSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
-  const done = backfilled(catalog);
+/** For every table that has something to be filled from, but those in `done`. */
+export function backfillSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall, done: ReadonlySet<string>): WallStep[] {
   const bootstrap = bootstrapTenant(model, catalog, wanted);
   const steps: WallStep[] = [];
   for (const table of wanted.tables.values()) {
@@ -180,7 +181,7 @@ function backfillSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall
 }
 
 /** Tables whose backfill has reached the end, from `partywall.facts`. */
-export function backfilled(catalog: Catalog): ReadonlySet<string> {
+function backfilled(catalog: Catalog): ReadonlySet<string> {
   const facts = catalog.runtime?.facts ?? {};
   return new Set(Object.keys(facts).flatMap((name) => (name.startsWith('backfill:') && facts[name] === 'done' ? [name.slice('backfill:'.length)] : [])));
 }

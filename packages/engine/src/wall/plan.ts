@@ -2,8 +2,10 @@ import type { Catalog } from '../catalog/catalog.ts';
 import { ident } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
+import { modelBlockers } from './blockers.ts';
 import { planContract } from './plan-contract.ts';
 import { planExpand } from './plan-expand.ts';
+import { roleBlockers } from './roles.ts';
 import { type Note, wantedWall } from './shape.ts';
 
 /**
@@ -73,7 +75,8 @@ update only ${table} target set ${ident(action.column)} = batch.tenant from batc
 
 export function planWall(model: TenancyModel, catalog: Catalog): WallPlan {
   const wanted = wantedWall(model, catalog);
-  if (wanted.blockers.length > 0) return { steps: [], blockers: wanted.blockers, residuals: wanted.residuals };
+  const blockers = [...modelBlockers(model, catalog, wanted), ...wanted.blockers, ...roleBlockers(model, catalog)];
+  if (blockers.length > 0) return { steps: [], blockers, residuals: wanted.residuals };
   const expand = planExpand(model, catalog, wanted);
   const contract = planContract(model, catalog, wanted);
   const phase = catalog.runtime?.facts?.['phase'];

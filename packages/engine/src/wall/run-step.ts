@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import type pg from 'pg';
 import { sqlState } from '../db/connect.ts';
 import { ident } from '../db/sql.ts';
@@ -11,22 +12,25 @@ import { setFact } from './plan-expand.ts';
  * longest pause an apply causes besides the statement itself (milliseconds).
  */
 const lockTimeoutMs = 250;
-const lockAttemptsMax = 120;
+const lockAttemptsDefault = 120;
 const retryDelayMs = { min: 50, max: 1_000 } as const;
 
 /** A batch holds its row locks this long at most before the next one is made smaller. */
 const batchTargetMs = 100;
 const batchBlocks = { start: 64, min: 8, max: 2_048 } as const;
-/** Rows that writers held are visited again; a table whose rows are never free stops the run after this many passes. */
+/** Rows that writers held are visited again; a table whose last rows are never free stops the run after this many passes. */
 const passesMax = 20;
 
 const lockNotAvailable = '55P03';
 const deadlockDetected = '40P01';
+const invalidParameterValue = '22023';
 
 export interface StepContext {
   readonly client: pg.ClientBase;
-  /** Whether the role may set `session_replication_role`, so that the application's triggers stay quiet in the backfill. */
-  readonly superuser: boolean;
+  /** Whether the session may set `session_replication_role`, so that the application's triggers stay quiet in the backfill. */
+  readonly quiet: boolean;
+  /** How often a lock is asked for before the run gives up. */
+  readonly lockAttempts?: number | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: (done: number, total: number) => void;
 }
@@ -50,25 +54,37 @@ export async function runStep(step: WallStep, context: StepContext): Promise<voi
   }
 }
 
-async function runTransaction(step: WallStep, statements: readonly string[], { client, signal }: StepContext): Promise<void> {
+async function runTransaction(step: WallStep, statements: readonly string[], context: StepContext): Promise<void> {
+  const what = `${step.title}${step.table ? ` on ${step.table}` : ''}`;
+  await withRetriedLocks(what, context, async (client) => {
+    for (const statement of statements) await client.query(statement);
+  });
+}
+
+/**
+ * Runs `work` in a transaction under the lock timeout, again and again until it gets its locks.
+ *
+ * @throws PartywallError lock_not_acquired
+ */
+export async function withRetriedLocks<Result>(
+  what: string,
+  { client, signal, lockAttempts = lockAttemptsDefault }: Pick<StepContext, 'client' | 'signal' | 'lockAttempts'>,
+  work: (client: pg.ClientBase) => Promise<Result>,
+): Promise<Result> {
   for (let attempt = 1; ; attempt += 1) {
     signal?.throwIfAborted();
     await client.query('begin');
     try {
       await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
-      for (const statement of statements) await client.query(statement);
+      const result = await work(client);
       await client.query('commit');
-      return;
+      return result;
     } catch (error) {
-      await client.query('rollback');
+      await rollback(client);
       const state = sqlState(error);
       if (state !== lockNotAvailable && state !== deadlockDetected) throw error;
-      if (attempt === lockAttemptsMax) {
-        throw new PartywallError(
-          'lock_not_acquired',
-          `${step.title}${step.table ? ` on ${step.table}` : ''}: no lock after ${attempt} attempts of ${lockTimeoutMs} ms`,
-          { cause: error },
-        );
+      if (attempt === lockAttempts) {
+        throw new PartywallError('lock_not_acquired', `${what}: no lock after ${attempt} attempts of ${lockTimeoutMs} ms`, { cause: error });
       }
       await pause(attempt, signal);
     }
@@ -82,61 +98,107 @@ async function runConcurrent(action: { cleanup?: string; statement: string }, { 
   await client.query(action.statement);
 }
 
-async function runBackfill(action: Extract<WallStep['action'], { kind: 'backfill' }>, context: StepContext): Promise<void> {
+type Backfill = Extract<WallStep['action'], { kind: 'backfill' }>;
+
+async function runBackfill(action: Backfill, context: StepContext): Promise<void> {
   const { client, signal } = context;
-  const { schema, name } = partsOf(action.table);
   const fact = `backfill:${action.table}`;
   const started = await client.query<{ value: unknown }>('select value from partywall.facts where name = $1', [fact]);
+  let older = await openTransactions(client);
   let from = blockIn(started.rows[0]?.value);
-  for (let pass = 1; pass <= passesMax; pass += 1) {
-    // Rows written meanwhile lie behind the end or before the cursor; the trigger has filled them.
-    const size = await client.query<{ blocks: number }>(
-      'select (pg_relation_size(format($$%I.%I$$, $1::text, $2::text)::regclass) / current_setting($$block_size$$)::int)::int as blocks',
-      [schema, name],
-    );
-    const end = size.rows[0]?.blocks ?? 0;
-    let blocks: number = batchBlocks.start;
-    for (; from < end; ) {
-      signal?.throwIfAborted();
-      const to = Math.min(from + blocks, end);
-      const began = performance.now();
-      await fillBatch(action, fact, from, to, context);
-      const took = performance.now() - began;
-      blocks = Math.min(batchBlocks.max, Math.max(batchBlocks.min, Math.round((blocks * batchTargetMs) / Math.max(took, 1))));
-      from = to;
-      context.onProgress(from, end);
+  let left = Number.POSITIVE_INFINITY;
+  for (let stalled = 0; stalled < passesMax; ) {
+    await fillFrom(from, action, fact, context);
+    let remaining = await fillableRows(action, client);
+    if (remaining === 0 && older.size > 0) {
+      await outlast(older, action, context);
+      older = new Set();
+      remaining = await fillableRows(action, client);
     }
-    if ((await fillableRows(action, client)) === 0) {
+    if (remaining === 0) {
       await client.query(setFact(fact, 'done'));
       return;
     }
+    // A row whose parent is further back in the same table waits for the next pass; only passes that fill nothing count.
+    stalled = remaining < left ? 0 : stalled + 1;
+    left = remaining;
     from = 0;
-    await pause(pass, signal);
+    await pause(stalled + 1, signal);
   }
-  throw new PartywallError('lock_not_acquired', `filling ${action.column} of ${action.table}: rows were still locked after ${passesMax} passes`);
+  throw new PartywallError('lock_not_acquired', `filling ${action.column} of ${action.table}: ${left} rows were still locked after ${passesMax} passes`);
 }
 
-async function fillBatch(
-  action: Extract<WallStep['action'], { kind: 'backfill' }>,
-  fact: string,
-  from: number,
-  to: number,
-  { client, superuser }: StepContext,
-): Promise<void> {
+/** Rows written meanwhile lie behind the end or before the cursor; the trigger has filled them. */
+async function fillFrom(start: number, action: Backfill, fact: string, context: StepContext): Promise<void> {
+  const { schema, name } = partsOf(action.table);
+  const size = await context.client.query<{ blocks: number }>(
+    'select (pg_relation_size(format($$%I.%I$$, $1::text, $2::text)::regclass) / current_setting($$block_size$$)::int)::int as blocks',
+    [schema, name],
+  );
+  const end = size.rows[0]?.blocks ?? 0;
+  let blocks: number = batchBlocks.start;
+  for (let from = start; from < end; ) {
+    context.signal?.throwIfAborted();
+    const to = Math.min(from + blocks, end);
+    const began = performance.now();
+    await fillBatch(action, fact, from, to, context);
+    const took = performance.now() - began;
+    blocks = Math.min(batchBlocks.max, Math.max(batchBlocks.min, Math.round((blocks * batchTargetMs) / Math.max(took, 1))));
+    from = to;
+    context.onProgress(from, end);
+  }
+}
+
+/** Open transactions of other sessions in this database, by a name of each. */
+async function openTransactions(client: pg.ClientBase): Promise<Set<string>> {
+  const { rows } = await client.query<{ name: string }>(
+    `select l.virtualtransaction as name from pg_locks l join pg_stat_activity a on a.pid = l.pid
+      where l.locktype = 'virtualxid' and l.granted and a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_type is distinct from 'autovacuum worker'
+    union all select 'prepared ' || gid from pg_prepared_xacts where database = current_database()`,
+  );
+  return new Set(rows.map((row) => row.name));
+}
+
+/**
+ * A transaction that is older than the backfill of this table may have written a row whose parent had no tenant in its snapshot,
+ * and may show that row only after the last pass: it has to end before the table counts as filled.
+ */
+async function outlast(older: ReadonlySet<string>, action: Backfill, { client, signal, lockAttempts = lockAttemptsDefault }: StepContext): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    const open = await openTransactions(client);
+    const left = [...older].filter((name) => open.has(name));
+    if (left.length === 0) return;
+    if (attempt >= lockAttempts) {
+      throw new PartywallError(
+        'lock_not_acquired',
+        `filling ${action.column} of ${action.table}: ${left.length} ${left.length === 1 ? 'transaction that is older is' : 'transactions that are older are'} still open`,
+      );
+    }
+    await pause(attempt, signal);
+  }
+}
+
+async function fillBatch(action: Backfill, fact: string, from: number, to: number, { client, quiet }: StepContext): Promise<void> {
   await client.query('begin');
   try {
     // The application's triggers (mail, outbox, updated_at) are about what people change; this changes nothing they know.
-    if (superuser) await client.query('set local session_replication_role = replica');
+    if (quiet) await client.query('set local session_replication_role = replica');
     await client.query(backfillSql(action), [`(${from},0)`, `(${to},0)`]);
     await client.query(setFact(fact, { block: to }));
     await client.query('commit');
   } catch (error) {
-    await client.query('rollback');
+    await rollback(client);
     throw error;
   }
 }
 
-async function fillableRows(action: Extract<WallStep['action'], { kind: 'backfill' }>, client: pg.ClientBase): Promise<number> {
+/** Where the connection is lost the server has rolled back, and the error that is being handled says more than this one. */
+async function rollback(client: pg.ClientBase): Promise<void> {
+  await client.query('rollback').catch(() => undefined);
+}
+
+/** Rows without a tenant that have one to get. */
+export async function fillableRows(action: Backfill, client: pg.ClientBase): Promise<number> {
   const { schema, name } = partsOf(action.table);
   const { rows } = await client.query<{ count: number }>(
     `select count(*)::int as count from only ${ident(schema)}.${ident(name)} row where row.${ident(action.column)} is null and ${action.tenant} is not null`,
@@ -151,20 +213,17 @@ function blockIn(fact: unknown): number {
 /** Waits longer after each attempt, with jitter, so that retries do not fall in step with a busy writer. */
 async function pause(attempt: number, signal: AbortSignal | undefined): Promise<void> {
   const ms = Math.min(retryDelayMs.max, retryDelayMs.min * 2 ** Math.min(attempt, 5)) * (0.5 + Math.random());
-  await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener(
-      'abort',
-      () => {
-        clearTimeout(timer);
-        reject(signal.reason);
-      },
-      { once: true },
-    );
-  });
+  await setTimeout(ms, undefined, signal ? { signal } : {});
 }
 
-/** An index build waits for its lock however long the role's own settings say; no policy may bind what is done here. */
+/**
+ * An index build waits for its lock however long the role's own settings say; no policy may bind what is done here; and where this
+ * process dies, its statement ends too, so that the next run does not find it still at work.
+ */
 export async function prepareSession(client: pg.ClientBase): Promise<void> {
   await client.query("select set_config('lock_timeout', '0', false), set_config('row_security', 'off', false)");
+  await client.query("set client_connection_check_interval = '500ms'").catch((error: unknown) => {
+    // A server on a platform that cannot watch its connections: a killed run's statement then runs to its end.
+    if (sqlState(error) !== invalidParameterValue) throw error;
+  });
 }

@@ -91,9 +91,9 @@ export function wantedUniques(relation: Relation, rule: ScopedRule, residuals: N
   return wanted;
 }
 
-/** Unique indexes that ignore the tenant, other than the primary key's and those of a build under way. */
+/** Valid unique indexes that ignore the tenant, other than the primary key's and those of a build under way. */
 export function globalUniques(relation: Relation, column: string): Index[] {
-  return relation.indexes.filter((index) => index.unique && !index.primary && !index.columns.includes(column) && !isWallName(index.name));
+  return relation.indexes.filter((index) => index.unique && index.valid && !index.primary && !index.columns.includes(column) && !isWallName(index.name));
 }
 
 export function isPerTenant(rule: ScopedRule, index: Index): boolean {
