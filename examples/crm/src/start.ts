@@ -1,0 +1,110 @@
+import { once } from 'node:events';
+import net from 'node:net';
+import path from 'node:path';
+import { connect, describeTarget, ident, PartywallError, startEmbedded } from '@partywall/engine';
+import { createApp } from './app.ts';
+import { demoTenants } from './demo-tenants.ts';
+import { demoSecrets } from './secrets.ts';
+import { standUp } from './stand-up.ts';
+import { issueToken } from './tokens.ts';
+
+const defaultPort = 5000;
+const host = '127.0.0.1';
+const databaseName = 'crm';
+/** Below the folder that npm runs scripts in, which is the repository's root. */
+const folder = path.resolve('.partywall');
+
+/** Starts what is needed, in order, and stops it in reverse: on Ctrl-C, and when a later part fails. */
+async function main(signal: AbortSignal): Promise<void> {
+  const stops: (() => Promise<unknown>)[] = [];
+  try {
+    const port = await freePortFromEnvironment();
+    const adminUrl = process.env['DATABASE_URL'] ?? (await ownServer(stops));
+    say(`database  ${describeTarget(adminUrl)}`);
+    const secrets = await demoSecrets(folder, describeTarget(adminUrl));
+    const pool = await standUp(adminUrl, secrets, say, signal);
+    stops.push(() => pool.end());
+    const app = createApp({ pool, secret: secrets.tokenSecret });
+    stops.push(() => app.close());
+    await app.listen({ port, host }).catch((cause: unknown) => {
+      throw portError(port, cause);
+    });
+    await greet(port, secrets.tokenSecret);
+    if (!signal.aborted) await once(signal, 'abort');
+    say('stopping');
+  } finally {
+    for (const stop of stops.reverse()) await stop();
+  }
+}
+
+/** An embedded server below `.partywall`; a later start finds its data again, on whichever port is free then. */
+async function ownServer(stops: (() => Promise<unknown>)[]): Promise<string> {
+  const server = await startEmbedded({ dataDir: path.join(folder, 'crm-postgres') });
+  stops.push(() => server.stop());
+  const client = await connect(server.url, { purpose: 'crm start' });
+  try {
+    const { rowCount } = await client.query('select from pg_catalog.pg_database where datname = $1', [databaseName]);
+    if (rowCount === 0) await client.query(`create database ${ident(databaseName)}`);
+  } finally {
+    await client.end();
+  }
+  return server.urlFor(databaseName);
+}
+
+/** The port is tried before anything is started: a busy one should not cost a minute first. */
+async function freePortFromEnvironment(): Promise<number> {
+  const given = process.env['PORT'] ?? String(defaultPort);
+  const port = Number(given);
+  if (!/^\d+$/.test(given) || port < 1 || port > 65_535)
+    throw new PartywallError('usage', `reading PORT: ${JSON.stringify(given)} is not a port`, { hint: 'set PORT to a number from 1 to 65535' });
+  const probe = net.createServer();
+  try {
+    probe.listen(port, host);
+    await once(probe, 'listening');
+  } catch (cause) {
+    throw portError(port, cause);
+  }
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+function portError(port: number, cause: unknown): PartywallError {
+  const reason =
+    cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE'
+      ? 'another process listens there'
+      : cause instanceof Error
+        ? cause.message
+        : String(cause);
+  return new PartywallError('port_busy', `listening on port ${port}: ${reason}`, { cause });
+}
+
+async function greet(port: number, secret: string): Promise<void> {
+  const base = `http://${host}:${port}`;
+  say('');
+  say(`The CRM is on ${base}; Ctrl-C stops everything. Each tenant sees its own customers:`);
+  say('');
+  say(`curl ${base}/api/health`);
+  for (const tenant of demoTenants.slice(0, 2)) {
+    const token = await issueToken({ tenant: tenant.id, user: tenant.firstUser.id, role: tenant.firstUser.role }, { secret });
+    say(`# ${tenant.name}`);
+    say(`curl -H 'Authorization: Bearer ${token}' '${base}/api/customers?limit=3'`);
+  }
+}
+
+function say(line: string): void {
+  console.log(line);
+}
+
+const controller = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort(new Error(`stopped by ${name}`)));
+try {
+  await main(controller.signal);
+} catch (error) {
+  if (!controller.signal.aborted) {
+    const known = error instanceof PartywallError;
+    console.error(`crm: ${error instanceof Error ? error.message : String(error)}${known ? ` (${error.hint})` : ''}`);
+    if (known) for (const detail of error.details) console.error(`  ${detail}`);
+    process.exitCode = known ? error.exit : 2;
+  }
+}
