@@ -1,4 +1,4 @@
-import { type Catalog, connect, readCatalog } from '@partywall/engine';
+import { assertModelComplete, type Catalog, connect, PartywallError, readCatalog, type TenancyModel } from '@partywall/engine';
 
 export type Connection = Awaited<ReturnType<typeof connect>>;
 
@@ -10,4 +10,30 @@ export async function liveCatalog(url: string, purpose: string): Promise<Catalog
   } finally {
     await client.end();
   }
+}
+
+/**
+ * A database in which nothing of the model exists is another one, which says more than a list of all its tables.
+ *
+ * @throws PartywallError wrong_database
+ */
+export function refuseStranger(model: TenancyModel, catalog: Catalog): void {
+  const known = [model.tenant.table, ...model.tables.keys()];
+  if (known.some((table) => catalog.relations.has(table))) return;
+  throw new PartywallError(
+    'wrong_database',
+    `comparing the tenancy model with ${catalog.database}: none of its ${known.length} tables is there, not even the tenant root ${model.tenant.table}`,
+  );
+}
+
+/**
+ * The catalog of a database that the model covers; what plans and applies starts from it.
+ *
+ * @throws PartywallError wrong_database, model_unclassified, model_drift, and what `connect` throws
+ */
+export async function modelledCatalog(url: string, model: TenancyModel, purpose: string): Promise<Catalog> {
+  const catalog = await liveCatalog(url, purpose);
+  refuseStranger(model, catalog);
+  assertModelComplete(model, catalog);
+  return catalog;
 }

@@ -5,6 +5,7 @@ import type { Answer, CommandContext, GlobalOptions, Start } from './context.ts'
 import { failureData, failureText, toFailure } from './failure.ts';
 import { createTalk } from './talk.ts';
 import { type Register, verbs } from './verbs.ts';
+import { version } from './version.ts';
 
 /** The part of `process` that the command needs. */
 export type World = Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr' | 'env' | 'cwd'>;
@@ -73,6 +74,7 @@ function program(start: Start, registers: readonly Register[]): Command {
     .option('--url <url>', 'connection string of the database (default: DATABASE_URL)')
     .option('--json', 'print the answer, or the error, as one JSON value on standard output')
     .option('--debug', 'print the stack of an error')
+    .version(version)
     .helpCommand(false)
     .configureHelp({ showGlobalOptions: true })
     .exitOverride()

@@ -1,12 +1,15 @@
 import type { Command } from 'commander';
 import { registerApply } from './commands/apply.ts';
+import { registerCheck } from './commands/check.ts';
 import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerInit } from './commands/init.ts';
 import { registerRollback } from './commands/rollback.ts';
+import { registerVerify } from './commands/verify.ts';
 import type { Start } from './context.ts';
 
 /** Adds one verb to the program. */
 export type Register = (program: Command, start: Start) => void;
 
 /** In the order of their use, which is the order of `partywall --help`. */
-export const verbs: readonly Register[] = [registerDiff, registerApply, registerRollback, registerDoctor];
+export const verbs: readonly Register[] = [registerInit, registerCheck, registerDiff, registerApply, registerVerify, registerRollback, registerDoctor];

@@ -14,7 +14,7 @@ import { type Command, Option } from 'commander';
 import { loadConfig } from '../config-file.ts';
 import { confirmed } from '../confirm.ts';
 import { type Answer, type CommandContext, databaseUrl, type Start } from '../context.ts';
-import { liveCatalog } from '../database.ts';
+import { modelledCatalog } from '../database.ts';
 import { onlyPhase, planData, planText } from '../plan-text.ts';
 import { helpEnding } from './help.ts';
 import { showProgress } from './progress-of.ts';
@@ -66,7 +66,7 @@ async function apply(ctx: CommandContext, flags: ApplyFlags): Promise<Answer> {
   const url = databaseUrl(ctx);
   const { phase } = flags;
   if (phase === 'switch') return gateAnswer(ctx, model, await readGate(url, model, flags.allow ?? []));
-  const plan = onlyPhase(planWall(model, await liveCatalog(url, 'apply')), phase);
+  const plan = onlyPhase(planWall(model, await modelledCatalog(url, model, 'apply')), phase);
   if (phase === 'contract' && !flags.dryRun && plan.steps.length > 0) {
     if (!flags.yes) ctx.talk.line(planText(plan, { style: ctx.talk.style }));
     await confirmed(ctx, flags, `contract ${describeTarget(url)} in ${plan.steps.length} steps`);

@@ -2,7 +2,7 @@ import { planWall } from '@partywall/engine';
 import { type Command, Option } from 'commander';
 import { loadConfig } from '../config-file.ts';
 import { type Answer, type CommandContext, databaseUrl, type Start } from '../context.ts';
-import { liveCatalog } from '../database.ts';
+import { modelledCatalog } from '../database.ts';
 import { onlyPhase, planData, planSummary, planText } from '../plan-text.ts';
 import { helpEnding } from './help.ts';
 
@@ -29,7 +29,7 @@ export function registerDiff(program: Command, start: Start): void {
 
 async function diff(ctx: CommandContext, options: DiffOptions): Promise<Answer> {
   const { model } = await loadConfig(ctx);
-  const catalog = await liveCatalog(databaseUrl(ctx), 'diff');
+  const catalog = await modelledCatalog(databaseUrl(ctx), model, 'diff');
   const whole = planWall(model, catalog);
   const plan = options.phase === undefined ? whole : onlyPhase(whole, options.phase);
   const open = plan.steps.length > 0 || plan.blockers.length > 0;
