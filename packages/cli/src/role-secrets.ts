@@ -2,47 +2,53 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { parseEnv } from 'node:util';
-import { type RolePasswords, sqlState, type TenancyModel } from '@partywall/engine';
-
-/** The logins that the wall makes, as an env file beside the embedded server: `node --env-file=.partywall/roles.env app.js`. */
-export const rolesFileName = 'roles.env';
+import { type Catalog, type RolePasswords, sqlState, type TenancyModel } from '@partywall/engine';
 
 const logins = ['app', 'system', 'service'] as const;
+type Login = (typeof logins)[number];
+
 const passwordBytes = 24;
 
+/** The logins that the wall makes, kept as an env file: `node --env-file=.partywall/roles.env app.js`. */
 export interface RoleSecrets {
   readonly file: string;
-  readonly passwords: Required<RolePasswords>;
-  /** Connection strings of the three roles. */
-  readonly urls: Readonly<Record<(typeof logins)[number], string>>;
+  /** To be set: those of roles that do not exist yet, and those that the file knows already. */
+  readonly passwords: RolePasswords;
+  /** Connection strings of the roles whose password is known. */
+  readonly urls: Readonly<Partial<Record<Login, string>>>;
 }
 
 /**
- * Passwords of the three roles for this database: those in the file, where it has any, else new random ones. The file is written
- * before the roles get them, so that a crash in between loses none; only its owner can read it.
+ * Makes passwords for the roles that apply is about to create, and reads those made before. A role that exists and is not in the
+ * file belongs to somebody: its password is left alone. The file is written before the roles are made, so that a crash in between
+ * loses no password; only its owner can read it.
  */
-export async function roleSecrets(folder: string, databaseUrl: string, model: TenancyModel): Promise<RoleSecrets> {
-  const file = path.join(folder, rolesFileName);
-  const known = await readKnown(file);
-  const secretOf = (login: (typeof logins)[number]): string => {
-    const url = known[variable(login)];
-    const password = url !== undefined && URL.canParse(url) ? decodeURIComponent(new URL(url).password) : '';
-    return password || randomBytes(passwordBytes).toString('base64url');
-  };
-  const passwords = { app: secretOf('app'), system: secretOf('system'), service: secretOf('service') };
-  const urls = {
-    app: urlOf(databaseUrl, model.roles.app, passwords.app),
-    system: urlOf(databaseUrl, model.roles.system, passwords.system),
-    service: urlOf(databaseUrl, model.roles.service, passwords.service),
-  };
-  await fs.mkdir(folder, { recursive: true });
+export async function roleSecrets(file: string, databaseUrl: string, model: TenancyModel, catalog: Catalog): Promise<RoleSecrets> {
+  const known = await readEnv(file);
+  const passwords: Partial<Record<Login, string>> = {};
+  const urls: Partial<Record<Login, string>> = {};
+  for (const login of logins) {
+    const role = model.roles[login];
+    const password = passwordIn(known[variable(login)], role) ?? (catalog.roles.has(role) ? undefined : randomBytes(passwordBytes).toString('base64url'));
+    if (password === undefined) continue;
+    passwords[login] = password;
+    urls[login] = urlOf(databaseUrl, role, password);
+  }
+  await fs.mkdir(path.dirname(file), { recursive: true });
   const partial = `${file}.${process.pid}`;
-  await fs.writeFile(partial, logins.map((login) => `${variable(login)}=${urls[login]}\n`).join(''), { mode: 0o600 });
+  const lines = logins.flatMap((login) => (urls[login] === undefined ? [] : `${variable(login)}=${urls[login]}\n`));
+  await fs.writeFile(partial, lines.join(''), { mode: 0o600 });
   await fs.rename(partial, file);
   return { file, passwords, urls };
 }
 
-async function readKnown(file: string): Promise<NodeJS.Dict<string>> {
+/** A name for a database that a file can have: `localhost-5432-crm.env`. */
+export function secretsFileName(databaseUrl: string): string {
+  const { hostname, port, pathname } = new URL(databaseUrl);
+  return `${[hostname || 'local', port || '5432', decodeURIComponent(pathname.slice(1))].join('-').replaceAll(/[^\w.-]/g, '_')}.env`;
+}
+
+async function readEnv(file: string): Promise<NodeJS.Dict<string>> {
   try {
     return parseEnv(await fs.readFile(file, 'utf8'));
   } catch (error) {
@@ -51,7 +57,13 @@ async function readKnown(file: string): Promise<NodeJS.Dict<string>> {
   }
 }
 
-function variable(login: (typeof logins)[number]): string {
+function passwordIn(url: string | undefined, role: string): string | undefined {
+  if (url === undefined || !URL.canParse(url)) return undefined;
+  const { username, password } = new URL(url);
+  return decodeURIComponent(username) === role && password !== '' ? decodeURIComponent(password) : undefined;
+}
+
+function variable(login: Login): string {
   return `PARTYWALL_${login.toUpperCase()}_URL`;
 }
 

@@ -5,6 +5,7 @@ import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerInit } from './commands/init.ts';
 import { registerRollback } from './commands/rollback.ts';
+import { registerUp } from './commands/up.ts';
 import { registerVerify } from './commands/verify.ts';
 import type { Start } from './context.ts';
 
@@ -12,4 +13,13 @@ import type { Start } from './context.ts';
 export type Register = (program: Command, start: Start) => void;
 
 /** In the order of their use, which is the order of `partywall --help`. */
-export const verbs: readonly Register[] = [registerInit, registerCheck, registerDiff, registerApply, registerVerify, registerRollback, registerDoctor];
+export const verbs: readonly Register[] = [
+  registerInit,
+  registerCheck,
+  registerDiff,
+  registerApply,
+  registerVerify,
+  registerRollback,
+  registerDoctor,
+  registerUp,
+];
