@@ -74,7 +74,7 @@ async function changeRows(scene: Scene, rule: 'write.update' | 'write.delete'): 
     },
   ];
   await become(tx, cast.nobody);
-  attempts.push({ what: `blind ${verb}`, probe: await tx.probe(`${statement} where ${tripwire}`), reachedBy: [tripped] });
+  attempts.push({ what: `blind ${verb}`, probe: await tx.probe(`${statement} returning ${tripwire}`), reachedBy: [tripped] });
   return [verdict(rule, target, attempts)];
 }
 

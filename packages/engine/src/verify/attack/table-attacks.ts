@@ -80,7 +80,7 @@ async function readChildren(scene: Scene): Promise<AttackResult[]> {
         { what: `SELECT from ${child.table}`, probe: await tx.probe(`select 1 from ${name} limit 1`) },
         {
           what: `blind DELETE from ${child.table}`,
-          probe: await tx.probe(`delete from ${name} where ${tripwire}`),
+          probe: await tx.probe(`delete from ${name} returning ${tripwire}`),
           reachedBy: [tripped],
         },
       ]),
