@@ -55,6 +55,8 @@ export function printComment(text: string): string {
 }
 
 function printKey(key: string): string {
+  // Written plainly, this one key would set the prototype.
+  if (key === '__proto__') return "['__proto__']";
   return plainKey.test(key) ? key : printText(key);
 }
 

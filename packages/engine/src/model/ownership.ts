@@ -1,7 +1,7 @@
 import type { Relation } from '../catalog/catalog.ts';
 import { columnOf } from '../catalog/catalog.ts';
 import type { Path } from './model.ts';
-import { isActorColumn, isPeopleTable } from './people.ts';
+import { isPeopleTable } from './people.ts';
 import { isTellingKey, type Reference, type References } from './references.ts';
 import type { TableName } from './table-name.ts';
 import { isPointer } from './tenant-columns.ts';
@@ -29,12 +29,16 @@ const pathsMax = 6;
 
 /**
  * Cost of reaching the tenant, compared from left to right: hops that may be null, hops that no foreign key holds, hops over
- * whoever did something (created_by), all hops. A long certain way is better than a short one that may be null.
+ * people (whoever did something), all hops. A long certain way is better than a short one that may be null.
  */
 type Cost = readonly [nullable: number, unheld: number, actor: number, hops: number];
 
 interface Edge {
   readonly reference: Reference;
+  /** Against the foreign key: whoever refers to the table owns it. */
+  readonly owner: boolean;
+  /** Position of its first column, so that equal ways come as the table has them. */
+  readonly at: number;
   readonly cost: Cost;
 }
 
@@ -43,26 +47,39 @@ export function reachTenants(land: Landscape): ReadonlyMap<TableName, Ownership>
   const edges = new Map<TableName, Edge[]>();
   for (const table of land.open) edges.set(table, edgesFrom(land, table));
   const { cost, rank } = settle(land, edges);
+  const rankOf = (table: TableName): number => rank.get(table) ?? Number.POSITIVE_INFINITY;
+  const order = [...land.open].filter((table) => rank.has(table)).sort((left, right) => rankOf(left) - rankOf(right));
+  const usable = new Map(order.map((table) => [table, (edges.get(table) ?? []).filter(({ reference }) => rank.has(reference.table)).sort(byCertainty(cost))]));
 
-  const leads = new Map<TableName, TableName[]>();
+  // Ways to tables that reached the tenant earlier cannot lead in a circle. They are all laid before any other is tried.
+  const ways = new Map<TableName, Edge[]>();
+  for (const table of order) ways.set(table, sufficient((usable.get(table) ?? []).filter(({ reference }) => rankOf(reference.table) < rankOf(table))));
   const reached = new Map<TableName, Ownership>();
-  for (const table of [...land.open].filter((each) => rank.has(each)).sort((left, right) => (rank.get(left) ?? 0) - (rank.get(right) ?? 0))) {
-    const usable = (edges.get(table) ?? []).filter(({ reference }) => rank.has(reference.table)).sort(byCertainty(cost));
-    const chosen = choose({ table, usable, rank, leads });
-    const owners = chosen.some(isCertain) ? [] : ownersOf(land, table, rank, leads);
-    leads.set(
-      table,
-      [...chosen, ...owners].map(({ reference }) => reference.table),
-    );
-    reached.set(table, {
-      paths: [...chosen, ...owners]
-        .slice(0, pathsMax)
-        .map(({ reference: { table: parent, columns, references: keys } }) => ({ table: parent, columns, references: keys })),
-      certain: chosen.some(isCertain),
-      why: describe(chosen, owners, usable),
-    });
+  for (const table of order) {
+    const certain = (ways.get(table) ?? []).some(isCertain);
+    if (!certain) {
+      for (const edge of [...(usable.get(table) ?? []), ...ownersOf(land, table, rankOf)]) {
+        const laid = ways.get(table) ?? [];
+        if (!laid.includes(edge) && !leadsTo(edge.reference.table, table, ways)) ways.set(table, [...laid, edge]);
+      }
+    }
+    const all = usable.get(table) ?? [];
+    const laid = ways.get(table) ?? [];
+    const chosen = sufficient([...all.filter((edge) => laid.includes(edge)), ...laid.filter((edge) => !all.includes(edge))]).slice(0, pathsMax);
+    ways.set(table, chosen);
+    reached.set(table, { paths: chosen.map(({ reference }) => toPath(reference)), certain: chosen.some(isCertain), why: describe(chosen, all) });
   }
   return reached;
+}
+
+/** One way that is never null is enough. */
+function sufficient(ordered: readonly Edge[]): Edge[] {
+  const certain = ordered.find(isCertain);
+  return certain ? [certain] : [...ordered];
+}
+
+function toPath({ table, columns, references }: Reference): Path {
+  return { table, columns, references };
 }
 
 function edgesFrom({ tables, references, root }: Landscape, table: TableName): Edge[] {
@@ -75,8 +92,12 @@ function edgesFrom({ tables, references, root }: Landscape, table: TableName): E
     if (!column || (reference.table === root && isPointer(column))) return [];
     // Small numbers match any table; without a foreign key a wrong one would give rows to the wrong tenant unnoticed.
     if (reference.constraint === undefined && !isTellingKey(column.type)) return [];
-    const byActor = isPeopleTable(target) && isActorColumn(first, target);
-    return { reference, cost: [reference.nullable ? 1 : 0, reference.constraint === undefined ? 1 : 0, byActor ? 1 : 0, 1] };
+    return {
+      reference,
+      owner: false,
+      at: column.number,
+      cost: [reference.nullable ? 1 : 0, reference.constraint === undefined ? 1 : 0, isPeopleTable(target) ? 1 : 0, 1],
+    };
   });
 }
 
@@ -84,22 +105,15 @@ function edgesFrom({ tables, references, root }: Landscape, table: TableName): E
  * Where every way out may be null, rows that one row each refers to (settings of a team) take the tenant of who refers to them.
  * Only tables that reached the tenant before, without this one, can say so.
  */
-function ownersOf(
-  { tables, references, root }: Landscape,
-  table: TableName,
-  rank: ReadonlyMap<TableName, number>,
-  leads: ReadonlyMap<TableName, readonly TableName[]>,
-): Edge[] {
-  const own = rank.get(table) ?? 0;
+function ownersOf({ tables, references, root }: Landscape, table: TableName, rankOf: (table: TableName) => number): Edge[] {
   const relation = tables.get(table);
   // Whoever refers to people does not own them.
   if (!relation || isPeopleTable(relation)) return [];
   return references.to(table).flatMap(({ from, reference }) => {
-    const at = rank.get(from);
-    if (at === undefined || at >= own || reference.constraint === undefined || leadsTo(from, table, leads)) return [];
+    if (rankOf(from) >= rankOf(table) || reference.constraint === undefined) return [];
     if (from !== root && !isUniqueIn(tables.get(from), reference.columns)) return [];
     const back: Reference = { columns: reference.references, table: from, references: reference.columns, nullable: true, constraint: reference.constraint };
-    return { reference: back, cost: [1, 0, 0, 1] };
+    return { reference: back, owner: true, at: 0, cost: [1, 0, 0, 1] };
   });
 }
 
@@ -144,40 +158,20 @@ function isUniqueIn(relation: Relation | undefined, columns: readonly string[]):
   );
 }
 
-/** One way that is never null is enough; otherwise all ways that do not lead back here. */
-function choose({
-  table,
-  usable,
-  rank,
-  leads,
-}: {
-  table: TableName;
-  usable: readonly Edge[];
-  rank: ReadonlyMap<TableName, number>;
-  leads: Map<TableName, TableName[]>;
-}): Edge[] {
-  const own = rank.get(table) ?? 0;
-  const chosen = usable.filter(({ reference }) => (rank.get(reference.table) ?? 0) < own);
-  for (const edge of usable) if (!chosen.includes(edge) && !leadsTo(edge.reference.table, table, leads)) chosen.push(edge);
-  const ordered = usable.filter((edge) => chosen.includes(edge));
-  const certain = ordered.find(isCertain);
-  return certain ? [certain] : ordered.slice(0, pathsMax);
-}
-
-function leadsTo(from: TableName, to: TableName, leads: ReadonlyMap<TableName, readonly TableName[]>, seen = new Set<TableName>()): boolean {
+function leadsTo(from: TableName, to: TableName, ways: ReadonlyMap<TableName, readonly Edge[]>, seen = new Set<TableName>()): boolean {
   if (from === to) return true;
   if (seen.has(from)) return false;
   seen.add(from);
-  return (leads.get(from) ?? []).some((next) => leadsTo(next, to, leads, seen));
+  return (ways.get(from) ?? []).some(({ reference }) => leadsTo(reference.table, to, ways, seen));
 }
 
-function isCertain({ reference }: Edge): boolean {
-  return !reference.nullable && reference.constraint !== undefined;
+function isCertain({ reference, owner }: Edge): boolean {
+  return !owner && !reference.nullable && reference.constraint !== undefined;
 }
 
 function byCertainty(cost: ReadonlyMap<TableName, Cost>) {
   const total = ({ reference, cost: own }: Edge) => add(cost.get(reference.table) ?? [0, 0, 0, 0], own);
-  return (left: Edge, right: Edge): number => Number(isCertain(right)) - Number(isCertain(left)) || compare(total(left), total(right));
+  return (left: Edge, right: Edge): number => Number(isCertain(right)) - Number(isCertain(left)) || compare(total(left), total(right)) || left.at - right.at;
 }
 
 function add(left: Cost, right: Cost): Cost {
@@ -188,17 +182,14 @@ function compare(left: Cost, right: Cost): number {
   return left[0] - right[0] || left[1] - right[1] || left[2] - right[2] || left[3] - right[3];
 }
 
-function describe(chosen: readonly Edge[], owners: readonly Edge[], usable: readonly Edge[]): string {
-  const ways = [...chosen.map(({ reference }) => way(reference)), ...owners.map(({ reference: { table } }) => `${table} referring to it`)];
+function describe(chosen: readonly Edge[], usable: readonly Edge[]): string {
+  const ways = chosen.map(({ reference, owner }) => (owner ? `${reference.table} referring to it` : way(reference)));
   const others = usable.filter((edge) => !chosen.includes(edge)).map(({ reference }) => way(reference));
-  const main = ways.length === 1 ? `${ways[0]} leads to the tenant` : `the first of ${ways.slice(0, pathsMax).join(', ')} that gives one leads to the tenant`;
-  const nullable =
-    chosen.some(isCertain) || chosen.every(({ reference }) => !reference.nullable)
-      ? ''
-      : '; each may be missing, and rows without a tenant are listed before contract';
+  const main = ways.length === 1 ? `${ways[0]} leads to the tenant` : `the first of ${ways.join(', ')} that gives one leads to the tenant`;
+  const missing = chosen.some(({ reference }) => !reference.nullable) ? '' : '; each may be missing, and rows without a tenant are listed before contract';
   const also = others.length > 0 ? `; rows on which ${others.slice(0, 3).join(', ')} disagree are listed before contract` : '';
   const unheld = chosen.some(({ reference }) => reference.constraint === undefined) ? '; no foreign key holds what is only named so' : '';
-  return `${main}${nullable}${also}${unheld}`;
+  return `${main}${missing}${also}${unheld}`;
 }
 
 function way({ columns, table, constraint }: Reference): string {

@@ -47,9 +47,3 @@ export function isSignInTable(relation: Relation): boolean {
   if (!signInNames.test(snake(relation.name))) return false;
   return relation.columns.some(({ name }) => secretWords.some((word) => `_${snake(name)}_`.includes(`_${word}_`)));
 }
-
-/** Columns that say who did something, not whose the row is. */
-export function isActorColumn(column: string, people: Relation): boolean {
-  const stem = stemOf(column.replace(/_?id$/i, '')).join(' ');
-  return stem !== stemOf(people.name).join(' ') && stem !== stemOf(people.name).at(-1);
-}

@@ -12,7 +12,7 @@ import { snake, stemOf, wordsOf } from './words.ts';
 export function referenceReason(relation: Relation, tenantNames: ReadonlySet<string>): string | undefined {
   const stem = stemOf(relation.name).join(' ');
   const world = ends(stem, worldNames);
-  const own = ends(stem, Object.keys(platformNames)) && hasTellingColumn(relation, stem);
+  const own = ends(stem, [...platformNames.keys()]) && hasTellingColumn(relation, stem);
   if (!world && !own) return undefined;
   if (relation.columns.length > (world ? worldColumnsMax : platformColumnsMax)) return undefined;
   if (
@@ -54,21 +54,23 @@ const worldNames = [
  * What a platform defines for its tenants. Tenants may have such tables too, so a natural key must speak against that, and a
  * word with other meanings needs the column that tells them apart (an apartment is a unit as well).
  */
-const platformNames: Readonly<Record<string, RegExp | undefined>> = {
-  plan: undefined,
-  tier: undefined,
-  industry: undefined,
-  occupation: undefined,
-  permission: undefined,
-  capability: undefined,
-  gender: undefined,
-  salutation: undefined,
-  unit: /^(?:symbol|abbreviation|factor|conversion_factor|dimension|base_unit.*)$/,
-  region: /^(?:country.*|iso.*)$/,
-  state: /^(?:country.*|iso.*)$/,
-  province: /^(?:country.*|iso.*)$/,
-  county: /^(?:country.*|state.*|iso.*)$/,
-};
+const platformNames: ReadonlyMap<string, RegExp | undefined> = new Map(
+  Object.entries({
+    plan: undefined,
+    tier: undefined,
+    industry: undefined,
+    occupation: undefined,
+    permission: undefined,
+    capability: undefined,
+    gender: undefined,
+    salutation: undefined,
+    unit: /^(?:symbol|abbreviation|factor|conversion_factor|dimension|base_unit.*)$/,
+    region: /^(?:country.*|iso.*)$/,
+    state: /^(?:country.*|iso.*)$/,
+    province: /^(?:country.*|iso.*)$/,
+    county: /^(?:country.*|state.*|iso.*)$/,
+  }),
+);
 
 function ends(stem: string, names: readonly string[]): boolean {
   return names.some(
@@ -95,7 +97,7 @@ function isActor(column: string): boolean {
 }
 
 function hasTellingColumn(relation: Relation, stem: string): boolean {
-  const telling = platformNames[stem.split(' ').at(-1) ?? ''];
+  const telling = platformNames.get(stem.split(' ').at(-1) ?? '');
   return telling === undefined || relation.columns.some(({ name }) => telling.test(snake(name)));
 }
 

@@ -11,22 +11,22 @@ const statusColumns = ['status', 'tenant_status', 'account_status', 'lifecycle_s
  * Words of the application that stop a tenant. `inactive` and `archived` are not among them: they may as well mean "not yet"
  * or "hidden", and a tenant shut out by a guess is worse than one let in as before.
  */
-const stateWords: Readonly<Record<string, State>> = {
-  suspended: 'suspended',
-  blocked: 'suspended',
-  disabled: 'suspended',
-  paused: 'suspended',
-  frozen: 'suspended',
-  locked: 'suspended',
-  banned: 'suspended',
-  cancelled: 'cancelled',
-  canceled: 'cancelled',
-  closed: 'cancelled',
-  terminated: 'cancelled',
-  deleted: 'cancelled',
-  read_only: 'read_only',
-  readonly: 'read_only',
-};
+const stateWords: ReadonlyMap<string, State> = new Map<string, State>([
+  ['suspended', 'suspended'],
+  ['blocked', 'suspended'],
+  ['disabled', 'suspended'],
+  ['paused', 'suspended'],
+  ['frozen', 'suspended'],
+  ['locked', 'suspended'],
+  ['banned', 'suspended'],
+  ['cancelled', 'cancelled'],
+  ['canceled', 'cancelled'],
+  ['closed', 'cancelled'],
+  ['terminated', 'cancelled'],
+  ['deleted', 'cancelled'],
+  ['read_only', 'read_only'],
+  ['readonly', 'read_only'],
+]);
 
 /** Spellings to expect where the database does not list the values; `state` alone may be a state of the union. */
 const usualValues = ['suspended', 'cancelled', 'canceled', 'read_only'];
@@ -37,7 +37,7 @@ export function rootStatus(catalog: Catalog, root: Relation): Status | undefined
   if (column && !/^(?:integer|smallint|bigint|jsonb?|boolean)/.test(column.type)) {
     const values = listedValues(catalog, root, column) ?? (snake(column.name).endsWith('status') ? usualValues : []);
     const known = values.flatMap((value) => {
-      const state = stateWords[snake(value)];
+      const state = stateWords.get(snake(value));
       return state ? [[value, state] as const] : [];
     });
     if (known.length > 0) return { column: column.name, values: Object.fromEntries(known) };

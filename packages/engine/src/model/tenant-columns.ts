@@ -5,39 +5,41 @@ import type { TableName } from './table-name.ts';
 import { compact, stemOf, wordsOf } from './words.ts';
 
 /** What tenants are called, with how much the name alone says; `customers` is more often a tenant's own. */
-export const tenantNouns: Readonly<Record<string, number>> = {
-  tenant: 100,
-  organization: 80,
-  workspace: 75,
-  company: 60,
-  account: 50,
-  team: 45,
-  merchant: 40,
-  agency: 40,
-  institution: 40,
-  enterprise: 40,
-  business: 35,
-  firm: 35,
-  school: 35,
-  clinic: 35,
-  household: 35,
-  family: 30,
-  community: 30,
-  shop: 30,
-  store: 25,
-  site: 25,
-  realm: 25,
-  instance: 20,
-  club: 25,
-  vendor: 20,
-  partner: 20,
-  client: 20,
-  customer: 15,
-  project: 20,
-  group: 15,
-  convention: 15,
-  facility: 15,
-};
+export const tenantNouns: ReadonlyMap<string, number> = new Map(
+  Object.entries({
+    tenant: 100,
+    organization: 80,
+    workspace: 75,
+    company: 60,
+    account: 50,
+    team: 45,
+    merchant: 40,
+    agency: 40,
+    institution: 40,
+    enterprise: 40,
+    business: 35,
+    firm: 35,
+    school: 35,
+    clinic: 35,
+    household: 35,
+    family: 30,
+    community: 30,
+    shop: 30,
+    store: 25,
+    site: 25,
+    realm: 25,
+    instance: 20,
+    club: 25,
+    vendor: 20,
+    partner: 20,
+    client: 20,
+    customer: 15,
+    project: 20,
+    group: 15,
+    convention: 15,
+    facility: 15,
+  }),
+);
 
 /** Words that make a reference to the root a pointer (which tenant one looks at) instead of ownership. */
 const pointerWords = new Set(
@@ -70,7 +72,7 @@ export function speaksOfTenant(column: string, names: ReadonlySet<string>): bool
   const last = words.at(-1) ?? '';
   if (!['id', 'ids', 'uuid', 'uuids'].includes(last)) return false;
   const noun = stemOf(words.slice(0, -1).join('_')).at(-1) ?? '';
-  return (tenantNouns[noun] ?? 0) >= 45 || names.has(`${noun}id`);
+  return (tenantNouns.get(noun) ?? 0) >= 45 || names.has(`${noun}id`);
 }
 
 /** How a table names its tenant by itself. */

@@ -34,7 +34,7 @@ const namelessReferencesMin = 4;
 
 const noNoun: Noun = { weight: 0, prefixed: false };
 /** Whoever names the root vouches for its columns. */
-const askedNoun: Noun = { weight: tenantNouns['tenant'] ?? 0, prefixed: false };
+const askedNoun: Noun = { weight: tenantNouns.get('tenant') ?? 0, prefixed: false };
 
 interface Standing {
   readonly relation: Relation;
@@ -66,7 +66,7 @@ export function findRoot(catalog: Catalog, listed: readonly Relation[], referenc
 }
 
 function isDecisive({ standing, held }: Ranked, tables: number): boolean {
-  if (standing.noun === tenantNouns['tenant']) return held > 0;
+  if (standing.noun === tenantNouns.get('tenant')) return held > 0;
   if (standing.noun < decidingNounMin || held < tables * holdersShareMin) return false;
   return !standing.prefixed || standing.certain >= 0.5;
 }
@@ -164,10 +164,10 @@ interface Noun {
 function nounOf(relation: Relation, shared: ReadonlySet<string>): Noun {
   const words = stemOf(relation.name);
   const bare = words.length > 1 && shared.has(`${relation.schema} ${words[0]}`) ? words.slice(1) : words;
-  const weight = tenantNouns[bare.at(-1) ?? ''] ?? 0;
+  const weight = tenantNouns.get(bare.at(-1) ?? '') ?? 0;
   if (bare.length === 1) return { weight, prefixed: false };
   // `tenancy_tenant`, `core_company`: an application's name in front; `user_organization` is a membership.
-  const isApplication = bare.length === 2 && !isPersonWord(bare[0] ?? '') && tenantNouns[bare[0] ?? ''] === undefined;
+  const isApplication = bare.length === 2 && !isPersonWord(bare[0] ?? '') && !tenantNouns.has(bare[0] ?? '');
   return { weight: isApplication ? weight * prefixedShare : 0, prefixed: true };
 }
 

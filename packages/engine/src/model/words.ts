@@ -29,10 +29,12 @@ export function stemOf(name: string): string[] {
     .filter((word, at, words) => word !== words[at - 1]);
 }
 
-const irregular: Readonly<Record<string, string>> = { people: 'person', children: 'child', orgs: 'organization', org: 'organization', statuses: 'status' };
+const irregular: ReadonlyMap<string, string> = new Map(
+  Object.entries({ people: 'person', children: 'child', orgs: 'organization', org: 'organization', statuses: 'status' }),
+);
 
 export function singular(word: string): string {
-  const known = irregular[word];
+  const known = irregular.get(word);
   if (known !== undefined) return known;
   if (/(?:ss|us|is)$/.test(word) || word.length < 4) return word;
   if (word.endsWith('ies')) return `${word.slice(0, -3)}y`;
