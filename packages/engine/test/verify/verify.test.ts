@@ -10,13 +10,6 @@ beforeAll(async () => {
 
 it('finds a walled database sound, having attacked every walled table', async () => {
   const report = await verify({ model: sound.model, adminUrl: sound.database.url, appUrl: sound.appUrl, systemUrl: sound.systemUrl });
-
-    report.checks
-      .map((c) => `${c.rule} ${c.surface} ${c.outcome} ${c.targets}`)
-      .filter((l) => !l.includes('catalog'))
-      .join('\n'),
-    JSON.stringify({ ...report, checks: [] }, null, 1).slice(0, 16000),
-  );
   expect(report.findings).toEqual([]);
   expect(report.couldNotRun).toEqual([]);
   expect(verifyExit(report)).toBe(0);

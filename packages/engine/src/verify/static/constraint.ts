@@ -1,4 +1,4 @@
-import type { Constraint, Relation } from '../../catalog/catalog.ts';
+import { type Constraint, columnOf, type Relation } from '../../catalog/catalog.ts';
 import { effectiveRule, type WantedTable } from '../../wall/shape.ts';
 import { type Finding, finding } from '../finding.ts';
 import type { StaticFacts } from './static-facts.ts';
@@ -41,7 +41,7 @@ function foreignKey(constraint: Constraint, table: WantedTable, { wanted, model 
 }
 
 function tenantReference({ relation, rule, column, rootKey }: WantedTable, { model }: StaticFacts): Finding[] {
-  if (!rule || rootKey === undefined) return [];
+  if (!rule || rootKey === undefined || !columnOf(relation, column)) return [];
   const there = relation.constraints.some(
     ({ columns, foreign }) => foreign?.table === model.tenant.table && columns.length === 1 && columns[0] === column && foreign.columns[0] === model.tenant.key,
   );

@@ -4,8 +4,8 @@ import { effectiveRule, type WantedTable } from '../../wall/shape.ts';
 import { type Finding, finding } from '../finding.ts';
 import { canCloseNewTables, granteeText, isOpen, reached, type StaticFacts } from './static-facts.ts';
 
-/** Extensions whose functions open connections or files of their own. */
-const wayOutExtensions = new Set(['dblink', 'adminpack', 'file_fdw', 'plsh', 'http', 'pg_net']);
+/** Extensions whose functions open connections or files of their own. Foreign data wrappers need a server, which is a rule of its own. */
+const wayOutExtensions = new Set(['dblink', 'adminpack', 'http', 'pg_net']);
 
 export function coverageRules(facts: StaticFacts): Finding[] {
   const findings = [
@@ -17,7 +17,7 @@ export function coverageRules(facts: StaticFacts): Finding[] {
     ...publications(facts),
   ];
   // What keeps the wall from being built is said once: by the rule that knows it, or by its own message.
-  const named = new Set(findings.map((found) => found.target));
+  const named = new Set(findings.filter((found) => found.rule.startsWith('coverage.')).map((found) => found.target));
   const blocked = facts.wanted.blockers.filter(({ table, message }) => !named.has(table) && !ruledElsewhere.test(message));
   return [...findings, ...blocked.map(({ table, message }) => finding('coverage.blocked', table, `${table}: ${message}`))];
 }
