@@ -91,6 +91,11 @@ export function wantedUniques(relation: Relation, rule: ScopedRule, residuals: N
   return wanted;
 }
 
+/** Whether the per-tenant form of a unique is the key itself, so that one index serves both. */
+export function isSameKey({ replaces, constraint }: WantedUnique, key: WantedKey, column: string): boolean {
+  return !replaces.predicate && !constraint?.deferrable && sameSet([column, ...replaces.columns], key.columns);
+}
+
 /** Valid unique indexes that ignore the tenant, other than the primary key's and those of a build under way. */
 export function globalUniques(relation: Relation, column: string): Index[] {
   return relation.indexes.filter((index) => index.unique && index.valid && !index.primary && !index.columns.includes(column) && !isWallName(index.name));

@@ -4,7 +4,7 @@ import type { ScopedRule, TableRule, TenancyModel } from '../model/model.ts';
 import type { TableName } from '../model/table-name.ts';
 import { shapeBlockers } from './blockers.ts';
 import { policyName, wallName } from './names.ts';
-import { referencedColumns, wantedForeignKey, wantedKeys, wantedUniques } from './shape-keys.ts';
+import { isSameKey, referencedColumns, wantedForeignKey, wantedKeys, wantedUniques } from './shape-keys.ts';
 
 /**
  * The wall that a model asks for on a live catalog, as a value: what each scoped table must have, not how to get there. The plan
@@ -153,7 +153,8 @@ function wantedTable(
 ): WantedTable {
   const { relation, rule, column } = entry;
   const isChild = relation.parents.some((parent) => around.scoped.has(parent));
-  const keys = rule ? wantedKeys(entry, around.referenced) : [];
+  const uniques = !rule || relation.isPartition ? [] : wantedUniques(relation, rule, around.residuals);
+  const keys = rule ? wantedKeys(entry, around.referenced).filter((key) => key.live || !uniques.some((unique) => isSameKey(unique, key, column))) : [];
   const led = keys.some((key) => (key.live ?? key).columns[0] === column) || relation.isPartition || hasLeadingIndex(relation, column);
   return {
     relation,
@@ -166,7 +167,7 @@ function wantedTable(
     index: !rule || led ? undefined : wallName('index', relation.name, relation.schema, column),
     rootKey: !rule || relation.isPartition ? undefined : wallName('root', relation.name, relation.schema, column),
     foreignKeys: relation.constraints.flatMap((constraint) => wantedForeignKey(constraint, entry, around) ?? []),
-    uniques: !rule || relation.isPartition ? [] : wantedUniques(relation, rule, around.residuals),
+    uniques,
   };
 }
 

@@ -1,4 +1,4 @@
-import { parseModel, type TenancyConfig, type TenancyModel } from '@partywall/engine';
+import { parseModel, type TenancyConfig, type TenancyModel } from '../../src/model/model.ts';
 
 /**
  * A small schema with everything in it that makes a wall hard to build: each table is there for one reason, which its comment
