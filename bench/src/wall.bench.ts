@@ -18,8 +18,8 @@ export async function run(context: BenchContext): Promise<BenchResult> {
   context.say('reading plans');
   const plans = await tenantIndexPlans(url);
   context.say('measuring latency');
-  const named = await measureLatency(url, 'named', { rows, runs, label: '' });
-  const unnamed = await measureLatency(url, 'unnamed', { rows, runs, label: '' });
+  const named = await measureLatency(url, 'named', { runs, label: '' });
+  const unnamed = await measureLatency(url, 'unnamed', { runs, label: '' });
   const checks: Check[] = [
     atMost(1_000, { name: 'longest wait of a writer during expand', value: load.expandMax, unit: 'ms' }),
     atMost(1_000, { name: 'longest wait of a writer during contract', value: load.contractMax, unit: 'ms' }),
@@ -36,11 +36,11 @@ export async function run(context: BenchContext): Promise<BenchResult> {
     atLeast(2.2, { name: 'begin, set_config, query, commit, unnamed', value: unnamed.againstTransaction, unit: '× walled' }),
     atMost(5, { name: 'added latency of a walled point read, P99', value: named.addedP99Ms, unit: 'ms' }),
   ];
-  const pooled = await throughPooler(context, url, { rows, runs });
+  const pooled = await throughPooler(context, url, runs);
   return { checks, figures: [...named.figures, ...unnamed.figures, ...pooled, ...load.figures], series: { ...load.series, plans } };
 }
 
-async function throughPooler(context: BenchContext, url: string, options: { rows: number; runs: number }): Promise<Figure[]> {
+async function throughPooler(context: BenchContext, url: string, runs: number): Promise<Figure[]> {
   const pooler = await startPooler(url);
   if (!pooler) {
     context.say('PgBouncer is not installed: its figures are left out');
@@ -49,7 +49,7 @@ async function throughPooler(context: BenchContext, url: string, options: { rows
   try {
     context.say('measuring latency through PgBouncer');
     // Debian's PgBouncer does not know prepared statements in transaction mode, so only unnamed statements are compared.
-    const report = await measureLatency(pooler.url, 'unnamed', { ...options, label: ', PgBouncer', preparedStatements: false });
+    const report = await measureLatency(pooler.url, 'unnamed', { runs, label: ', PgBouncer', preparedStatements: false });
     return [...report.figures, { name: 'walled point read, unnamed, PgBouncer', value: report.point, unit: '× raw' }];
   } finally {
     await pooler.stop();

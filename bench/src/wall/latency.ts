@@ -1,15 +1,16 @@
 import { createWalledPool, run } from '@partywall/wall';
 import pg from 'pg';
-import { type Figure, median, pairs, percentile } from '../report.ts';
+import { type Figure, median, type Pairs, pairs, percentile } from '../report.ts';
 import { eventsModel, tenantCount, tenantId } from './events-database.ts';
 
 /** How a statement reaches the database: with a name it is parsed once per connection, without one every time. */
 export type Naming = 'named' | 'unnamed';
 
 interface Way {
-  /** Runs the statement for one tenant; `n` picks the row. */
-  point(naming: Naming, n: number): Promise<unknown>;
-  list(naming: Naming, n: number): Promise<unknown>;
+  /** Reads one event of the tenant. */
+  point(naming: Naming, tenant: string, id: number): Promise<unknown>;
+  /** Reads the tenant's first fifty events. */
+  list(naming: Naming, tenant: string, id: number): Promise<unknown>;
   end(): Promise<void>;
 }
 
@@ -32,19 +33,18 @@ export interface Ratios {
 export async function measureLatency(
   url: string,
   naming: Naming,
-  options: { readonly rows: number; readonly runs: number; readonly label: string; readonly preparedStatements?: boolean },
+  options: { readonly runs: number; readonly label: string; readonly preparedStatements?: boolean },
 ): Promise<Ratios> {
-  const rawWay = raw(url, options.rows);
+  const rawWay = raw(url);
   const walledWay = walled(url, options);
-  const usualWay = usual(url, options.rows);
-  let calls = 0;
-  // Both members of a pair read the same row.
-  const row = (): number => Math.floor(calls++ / 2);
+  const usualWay = usual(url);
   const pair = (kind: 'point' | 'list', other: Way) =>
-    pairs(
-      () => walledWay[kind](naming, row()),
-      () => other[kind](naming, row()),
-      options.runs,
+    inTurns(options.runs, (tenant, row, runs) =>
+      pairs(
+        () => walledWay[kind](naming, tenant, row()),
+        () => other[kind](naming, tenant, row()),
+        runs,
+      ),
     );
   try {
     const point = await pair('point', rawWay);
@@ -82,42 +82,51 @@ function config(naming: Naming, name: string, text: string, values: unknown[]): 
   return naming === 'named' ? { name, text, values } : { text, values };
 }
 
-/** Event `id` belongs to project `id % projects + 1`, whose tenant follows from its number. */
-function tenantOf(id: number): string {
-  const project = (id % (tenantCount * 10)) + 1;
-  return tenantId(((project - 1) % tenantCount) + 1);
+const turns = 20;
+
+/**
+ * Measures in turns, each for another tenant and inside that tenant's context, as the queries of one request are. Both members of a
+ * pair read the same row, and both pay for running inside a context.
+ */
+async function inTurns(runs: number, measure: (tenant: string, row: () => number, runs: number) => Promise<Pairs>): Promise<Pairs> {
+  const all: { a: number[]; b: number[] } = { a: [], b: [] };
+  for (let turn = 0; turn < turns; turn += 1) {
+    const number = ((turn * 389) % tenantCount) + 1;
+    let calls = 0;
+    // Events of a tenant lie `tenantCount` apart, because projects are dealt out to tenants in turn.
+    const row = (): number => number - 1 + tenantCount * (1 + (Math.floor(calls++ / 2) % rowsPerTenant));
+    const { a, b } = await run({ tenant: tenantId(number) }, () => measure(tenantId(number), row, Math.ceil(runs / turns)));
+    all.a.push(...a);
+    all.b.push(...b);
+  }
+  return { ...all, ratio: median(all.a) / median(all.b) };
 }
 
-function spread(n: number, rows: number): number {
-  return ((n * 7919) % rows) + 1;
-}
+/** Of the tenant's rows, as many are read in turn; the smallest load has fifty of each tenant. */
+const rowsPerTenant = 40;
 
-function raw(url: string, rows: number): Way {
+function raw(url: string): Way {
   const pool = new pg.Pool({ connectionString: url, max: 1 });
   return {
-    point: (naming, n) => pool.query(config(naming, 'point', pointByTenant, [tenantOf(spread(n, rows)), spread(n, rows)])),
-    list: (naming, n) => pool.query(config(naming, 'list', listByTenant, [tenantOf(spread(n, rows))])),
+    point: (naming, tenant, id) => pool.query(config(naming, 'point', pointByTenant, [tenant, id])),
+    list: (naming, tenant) => pool.query(config(naming, 'list', listByTenant, [tenant])),
     end: () => pool.end(),
   };
 }
 
-function walled(url: string, options: { rows: number; preparedStatements?: boolean }): Way {
+function walled(url: string, options: { readonly preparedStatements?: boolean }): Way {
   const appUrl = new URL(url);
   appUrl.username = eventsModel.roles.app;
   const pool = createWalledPool({ connectionString: appUrl.toString(), max: 1, preparedStatements: options.preparedStatements ?? true });
   return {
-    point: (naming, n) => {
-      const id = spread(n, options.rows);
-      return run({ tenant: tenantOf(id) }, () => pool.query(config(naming, 'point', 'select * from public.events where id = $1', [id])));
-    },
-    list: (naming, n) =>
-      run({ tenant: tenantOf(spread(n, options.rows)) }, () => pool.query(config(naming, 'list', 'select * from public.events order by id limit 50', []))),
+    point: (naming, _tenant, id) => pool.query(config(naming, 'point', 'select * from public.events where id = $1', [id])),
+    list: (naming) => pool.query(config(naming, 'list', 'select * from public.events order by id limit 50', [])),
     end: () => pool.end(),
   };
 }
 
 /** What applications do without a walled pool: a connection of the pool, and four round trips on it. */
-function usual(url: string, rows: number): Way {
+function usual(url: string): Way {
   const pool = new pg.Pool({ connectionString: url, max: 1 });
   const inside = async (tenant: string, query: pg.QueryConfig): Promise<unknown> => {
     const client = await pool.connect();
@@ -132,8 +141,8 @@ function usual(url: string, rows: number): Way {
     }
   };
   return {
-    point: (naming, n) => inside(tenantOf(spread(n, rows)), config(naming, 'point', pointByTenant, [tenantOf(spread(n, rows)), spread(n, rows)])),
-    list: (naming, n) => inside(tenantOf(spread(n, rows)), config(naming, 'list', listByTenant, [tenantOf(spread(n, rows))])),
+    point: (naming, tenant, id) => inside(tenant, config(naming, 'point', pointByTenant, [tenant, id])),
+    list: (naming, tenant) => inside(tenant, config(naming, 'list', listByTenant, [tenant])),
     end: () => pool.end(),
   };
 }
