@@ -8,6 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import { PartywallError } from '../errors.ts';
+import { reachableFolder } from './reachable-folder.ts';
 
 /**
  * A real PostgreSQL server from npm packages, for development, demos, drills and tests. Not for production:
@@ -57,6 +58,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedS
     return handle({ dataDir, port: existing.port, pid: existing.pid, password, adopted: true });
   }
 
+  const home = dropRoot().uid === undefined ? dataDir : await reachableFolder(dataDir);
   let password: string | undefined;
   if (await exists(path.join(dataDir, 'PG_VERSION'))) {
     const found = (await fs.readFile(path.join(dataDir, 'PG_VERSION'), 'utf8')).trim();
@@ -72,7 +74,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedS
       await fs.mkdir(path.dirname(dataDir), { recursive: true });
       await fs.writeFile(secretFile, `${password}\n`, { mode: 0o600 });
     }
-    await initCluster(binDir, dataDir, password);
+    await initCluster(binDir, home, password);
   }
 
   const port = options.port || (await freePort());
@@ -82,7 +84,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedS
     unix_socket_directories: '',
     ...options.settings,
   };
-  const args = ['-D', dataDir, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])];
+  const args = ['-D', home, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])];
   const log = await fs.open(`${dataDir}.log`, 'a');
   const child = spawn(path.join(binDir, 'postgres'), args, { ...dropRoot(), stdio: ['ignore', log.fd, log.fd], detached: true });
   child.unref();

@@ -93,3 +93,21 @@ test('an unreachable server, a wrong database and a wrong user are three differe
     (error: Error) => !error.message.includes('hidden') && error.message.includes('127.0.0.1:1'),
   );
 });
+
+test('a server runs below a private home, also as root, and a folder that is thrown away takes its data along', async () => {
+  const home = await fs.mkdtemp(path.join(os.tmpdir(), 'partywall-private-'));
+  const dataDir = path.join(home, '.partywall/data');
+  const first = await start({ dataDir });
+  await query(first.url, 'create table public.kept as select 1 as n');
+  await first.stop();
+  const second = await start({ dataDir });
+  expect(await query(second.url, 'select n from public.kept')).toEqual([{ n: 1 }]);
+  await second.stop();
+  await fs.rm(home, { recursive: true });
+  const third = await start({ dataDir });
+  expect(await query(third.url, "select to_regclass('public.kept') as kept")).toEqual([{ kept: null }]);
+  await third.stop();
+  const real = await fs.realpath(dataDir);
+  await fs.rm(home, { recursive: true });
+  await fs.rm(real, { recursive: true, force: true });
+});
