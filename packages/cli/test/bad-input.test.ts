@@ -65,7 +65,7 @@ describe('a model that the database does not match changes nothing', () => {
     const on = await portal();
     await on.database.query('create table invoices (id int primary key, customer_id bigint references customers)');
     const error = await refused(on, on.cwd);
-    expect(error).toMatchObject({ code: 'model_drift', status: 1, details: [expect.stringContaining('public.invoices')] });
+    expect(error).toMatchObject({ code: 'model_unclassified', status: 1, details: [expect.stringContaining('public.invoices')] });
   });
 
   test('a table that nobody has classified', async () => {

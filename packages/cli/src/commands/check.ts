@@ -17,7 +17,7 @@ export function registerCheck(program: Command, start: Start): void {
       'Compare the model with the database: tables it does not know, tables and columns that are not there, lines nobody has decided. ' +
         'With --expect, also what migrations should have made by now: a migration that "succeeded" elsewhere is named.',
     )
-    .option('--expect <table[:column,...]...>', 'tables and columns that must be there, such as public.orders:organization_id')
+    .option('--expect <table...>', 'tables that must be there, with columns where they matter: public.orders:organization_id,state')
     .addHelpText(
       'after',
       helpEnding({ 0: 'they agree (warnings aside)', 1: 'they differ', 2: 'could not run' }, [

@@ -82,7 +82,7 @@ export async function writeConfig(file: string, text: string): Promise<void> {
     await fs.writeFile(partial, text);
     await fs.rename(partial, file);
   } catch (cause) {
-    await fs.rm(partial, { force: true });
+    await fs.rm(partial, { force: true }).catch(() => undefined); // where it could not be written there is nothing to remove
     throw new PartywallError('config_missing', `writing ${file}: ${cause instanceof Error ? cause.message : String(cause)}`, {
       cause,
       hint: 'choose a folder you may write to, or pass --config',
