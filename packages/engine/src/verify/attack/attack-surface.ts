@@ -14,7 +14,7 @@ import type { Cast, Scene, TableAttack } from './scene.ts';
 import { attackSession } from './session-attacks.ts';
 import { shadowAttacks } from './shadow-attacks.ts';
 import { judgeNoContext, tableAttacks } from './table-attacks.ts';
-import { enter, rolledBack, type Transaction } from './transaction.ts';
+import { become, enter, rolledBack, type Transaction } from './transaction.ts';
 import { attackView } from './view-attack.ts';
 
 /** How the application reaches the database. */
@@ -156,6 +156,8 @@ async function attackWithRow(
   stage: Stage,
   { table, tx, tenant, planting, attacks }: { table: WantedTable; tx: Transaction; tenant: string; planting: boolean; attacks: readonly TableAttack[] },
 ): Promise<AttackResult[] | { failed: string }> {
+  // A standing context is a finding of its own; here it would only be in the way.
+  await become(tx, '');
   const entered = await enter(tx, tenant);
   if (!entered.ok) return { failed: `entering the tenant: ${entered.state} ${entered.message}` };
   const bed = bedOf(stage, tx);

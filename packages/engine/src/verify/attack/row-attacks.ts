@@ -5,7 +5,7 @@ import type { AttackRuleId } from '../rules/rules.ts';
 import { type AttackResult, type Attempt, broken, constraintStates, notApplicable, refused, stuck, verdict } from './attack-result.ts';
 import { asDraft, columnValue, type Draft, insertText, typed } from './plant.ts';
 import { nameOf, type Scene, type TableAttack, tenantOf, tripped, tripwire } from './scene.ts';
-import { become } from './transaction.ts';
+import { become, type Probe } from './transaction.ts';
 
 /** Reading and writing rows of another tenant, by key and blindly. */
 export const rowAttacks: readonly TableAttack[] = [
@@ -47,6 +47,8 @@ async function changeRows(scene: Scene, rule: 'write.update' | 'write.delete'): 
   const name = nameOf(scene);
   const same = `${tenantOf(scene)} = ${tenantOf(scene)}`;
   const statement = rule === 'write.update' ? `update ${name} set ${same}` : `delete from ${name}`;
+  // A column that is read, even to be written back, asks the policies of SELECT as well.
+  const blind = rule === 'write.update' ? `update ${name} set ${tenantOf(scene)} = ${typed(cast.nobody, columnOf(table.relation, table.column))}` : statement;
   const verb = rule === 'write.update' ? 'UPDATE' : 'DELETE';
   if (scene.planted) {
     await become(tx, cast.victim);
@@ -74,51 +76,64 @@ async function changeRows(scene: Scene, rule: 'write.update' | 'write.delete'): 
     },
   ];
   await become(tx, cast.nobody);
-  attempts.push({ what: `blind ${verb}`, probe: await tx.probe(`${statement} returning ${tripwire}`), reachedBy: [tripped] });
+  attempts.push({ what: `blind ${verb}`, probe: await tx.probe(`${blind} returning ${tripwire}`), reachedBy: [tripped] });
   return [verdict(rule, target, attempts)];
 }
 
-/** The victim's row as the victim sees it. */
+/** The victim's row as the victim sees it, and where it lies: a row that was written in any way lies elsewhere. */
 async function rowText({ tx, cast, mine, table }: Scene): Promise<string | undefined> {
   await become(tx, cast.victim);
-  const columns = table.relation.columns.map((column) => `${ident(column.name)}::text`).join(', ');
+  const columns = ['ctid', ...table.relation.columns.map((column) => `${ident(column.name)}::text`)].join(', ');
   const probe = await tx.probe(`select row(${columns})::text as body from ${quoted(table.relation.table)} where ${mine.where}`);
   return probe.ok ? (probe.rows[0]?.['body'] ?? undefined) : undefined;
 }
 
+/** Without RETURNING, which would ask the policies of SELECT too and so hide a weak WITH CHECK. */
 async function insertForAnother(scene: Scene): Promise<AttackResult[]> {
   const { tx, cast, table } = scene;
-  const target = table.relation.table;
   const rule: AttackRuleId = 'write.insert';
+  const row = await freshCopy(scene);
+  const insert = await insertAs(scene, cast.attacker, row);
   await become(tx, cast.attacker);
-  const insert = await tx.probe(`${insertText(table, await freshCopy(scene))} returning ${tenantOf(scene)}::text as tenant`);
   const columns = table.relation.columns.filter((column) => !column.generated).map((column) => ident(column.name));
   const copy = await tx.probe(`copy ${nameOf(scene)} (${columns.join(', ')}) from stdin`);
   return [
-    verdict(rule, target, [
-      {
-        what: 'INSERT for another tenant',
-        probe: insert,
-        // A trigger of the application may have put the row where it belongs.
-        reached: ({ rows }) => (rows[0]?.['tenant'] === cast.victim ? 1 : 0),
-        reachedBy: ['23505', '23P01'],
-      },
+    verdict(rule, table.relation.table, [
+      // A trigger of the application may have put the row where it belongs: then the victim does not have it.
+      { what: 'INSERT for another tenant', probe: insert.probe, reached: () => (insert.victimHasIt ? 1 : 0), reachedBy: ['23505', '23P01'] },
       { what: 'COPY FROM', probe: copy, refusedBy: [copyRefused], reachedBy: [copyAccepted] },
     ]),
   ];
 }
 
 async function insertForNobody(scene: Scene): Promise<AttackResult[]> {
-  const { tx, cast, table } = scene;
+  const { cast, table } = scene;
   if (table.rule === undefined) return [];
-  await become(tx, cast.victim);
   const row = (await freshCopy(scene)).set(table.column, 'null');
-  const insert = await tx.probe(`${insertText(table, row)} returning ${tenantOf(scene)}::text as tenant`);
+  const { probe, victimHasIt } = await insertAs(scene, cast.victim, row);
   return [
     verdict('write.null-tenant', table.relation.table, [
-      { what: 'INSERT without a tenant', probe: insert, refusedBy: ['23502'], reached: ({ rows }) => (rows[0]?.['tenant'] === null ? 1 : 0) },
+      // Filled in by a default or trigger it is the tenant's own row; otherwise it is nobody's.
+      { what: 'INSERT without a tenant', probe, refusedBy: ['23502'], reached: () => (victimHasIt ? 0 : 1) },
     ]),
   ];
+}
+
+/** Inserts in one tenant's context and asks the victim whether it has the row. */
+async function insertAs({ tx, table, cast }: Scene, tenant: string, row: Draft): Promise<{ probe: Probe; victimHasIt: boolean }> {
+  const primary = table.relation.constraints.find((constraint) => constraint.kind === 'primary');
+  const keyed = primary?.columns.map((column) => `${ident(column)} = ${row.get(column) ?? 'null'}`).join(' and ');
+  const victims = async (): Promise<number> => {
+    await become(tx, cast.victim);
+    const counted = await tx.probe(`select count(*)::text as n from ${quoted(table.relation.table)}${keyed === undefined ? '' : ` where ${keyed}`}`);
+    return counted.ok ? Number(counted.rows[0]?.['n']) : Number.NaN;
+  };
+  return tx.undone(async () => {
+    const before = await victims();
+    await become(tx, tenant);
+    const probe = await tx.keep(insertText(table, row));
+    return { probe, victimHasIt: probe.ok && (await victims()) > before };
+  });
 }
 
 async function moveRow(scene: Scene): Promise<AttackResult[]> {
@@ -126,11 +141,18 @@ async function moveRow(scene: Scene): Promise<AttackResult[]> {
   const rule: AttackRuleId = 'write.move';
   if (table.rule === undefined) return [];
   await become(tx, cast.victim);
-  const there = typed(cast.attacker, columnOf(table.relation, table.column));
-  const probe = await tx.probe(`update ${nameOf(scene)} set ${tenantOf(scene)} = ${there} where ${mine.where}`);
+  const move = `update ${nameOf(scene)} set ${tenantOf(scene)} = ${typed(cast.attacker, columnOf(table.relation, table.column))}`;
+  const probe = await tx.probe(`${move} where ${mine.where}`);
   if (probe.ok && probe.count === 0) return [stuck(rule, table.relation.table, "control: the tenant's own row was not there to move")];
+  // A condition on columns asks the policies of SELECT about the new row as well; without one WITH CHECK stands alone.
+  const blind = await tx.probe(`${move} returning ${tripwire}`);
   // Keys and checks are asked after the policy has let the new row pass.
-  return [verdict(rule, table.relation.table, [{ what: 'UPDATE of the tenant', probe, reachedBy: [...constraintStates] }])];
+  return [
+    verdict(rule, table.relation.table, [
+      { what: 'UPDATE of the tenant', probe, reachedBy: [...constraintStates] },
+      { what: 'blind UPDATE of the tenant', probe: blind, reachedBy: [...constraintStates, tripped] },
+    ]),
+  ];
 }
 
 async function upsert(scene: Scene): Promise<AttackResult[]> {
@@ -141,18 +163,22 @@ async function upsert(scene: Scene): Promise<AttackResult[]> {
   if (!primary || primary.deferrable) return [notApplicable(rule, target, 'there is no key to conflict with')];
   const before = await rowText(scene);
   if (before === undefined) return [stuck(rule, target, 'control: the tenant does not see its own row')];
-  return tx.undone(async () => {
-    await become(tx, cast.attacker);
-    const row = asDraft(mine).set(table.column, typed(cast.attacker, columnOf(table.relation, table.column)));
-    const column = tenantOf(scene);
-    const probe = await tx.keep(
-      `${insertText(table, row)} on conflict (${primary.columns.map(ident).join(', ')}) do update set ${column} = excluded.${column}`,
-    );
-    const after = await rowText(scene);
-    if (after !== before) return [broken(rule, target, "ON CONFLICT DO UPDATE changed another tenant's row")];
+  const column = tenantOf(scene);
+  const row = asDraft(mine).set(table.column, typed(cast.attacker, columnOf(table.relation, table.column)));
+  const insert = `${insertText(table, row)} on conflict (${primary.columns.map(ident).join(', ')}) do update set ${column} =`;
+  const attempts: Attempt[] = [];
+  for (const [what, value] of [
+    ['ON CONFLICT DO UPDATE that takes the row over', `excluded.${column}`],
+    ['ON CONFLICT DO UPDATE that touches the row', `${nameOf(scene)}.${column}`],
+  ] as const) {
+    const { probe, after } = await tx.undone(async () => {
+      await become(tx, cast.attacker);
+      return { probe: await tx.keep(`${insert} ${value}`), after: await rowText(scene) };
+    });
     // A key with the tenant in it conflicts with nothing: what happens then is the attacker's own row, and no row of the victim.
-    return [verdict(rule, target, [{ what: 'ON CONFLICT DO UPDATE', probe, refusedBy: [...constraintStates], reached: () => 0 }])];
-  });
+    attempts.push({ what, probe, refusedBy: [...constraintStates], reached: () => (after === before ? 0 : 1) });
+  }
+  return [verdict(rule, target, attempts)];
 }
 
 /** The victim's row once more, with other values where they must be unique. */

@@ -100,6 +100,8 @@ async function createObjects(tx: Transaction, { catalog, model }: SessionScene):
 
 /** The control is that the victim's own tenant is admitted. */
 async function enterTenants(tx: Transaction, { cast, closed, catalog }: SessionScene): Promise<AttackResult[]> {
+  // A standing context is a finding of its own; here it would only be in the way.
+  await become(tx, '');
   const hasSince = catalog.runtime?.functions.some((routine) => routine.name === 'enter_since') ?? false;
   const forms = [
     (tenant: string) => `select partywall.enter(${literal(tenant)})`,

@@ -1,4 +1,5 @@
 import type { Catalog, Relation } from '../../catalog/catalog.ts';
+import { literal } from '../../db/sql.ts';
 import { quoted, type TableName, tableName } from '../../model/table-name.ts';
 import type { WantedTable } from '../../wall/shape.ts';
 import { type AttackResult, broken, held, notApplicable, refused, stuck } from './attack-result.ts';
@@ -59,22 +60,24 @@ async function byPlan(view: Relation, { tx, bed, cast }: { tx: Transaction; bed:
   if (!probe.ok) return stuck('read.view', view.table, `reading its plan: ${probe.state} ${probe.message}`);
   // EXPLAIN's JSON arrives parsed; its shape is PostgreSQL's own.
   const plans = (probe.rows[0] as { 'QUERY PLAN'?: readonly { Plan: PlanNode }[] } | undefined)?.['QUERY PLAN'] ?? [];
-  const open = plans.flatMap(({ Plan }) => openScans(Plan, bed));
+  const open = plans.flatMap(({ Plan }) => openScans(Plan, bed, cast.attacker));
   const [first] = open;
   return first === undefined
     ? held('read.view', view.table)
     : broken('read.view', view.table, `${view.table} scans ${first} without the tenant`, 'from its plan');
 }
 
-function openScans(node: PlanNode, bed: Bed): TableName[] {
-  const below = (node.Plans ?? []).flatMap((child) => openScans(child, bed));
+function openScans(node: PlanNode, bed: Bed, tenant: string): TableName[] {
+  const below = (node.Plans ?? []).flatMap((child) => openScans(child, bed, tenant));
   const relation = node['Relation Name'];
   if (relation === undefined || node.Schema === undefined) return below;
   const table = tableName(node.Schema, relation);
   if (!bed.garden.wanted.tables.has(table)) return below;
   const fields: Readonly<Record<string, unknown>> = { ...node };
   const conditions = conditionNames.map((name) => fields[name]).filter((text) => typeof text === 'string');
-  return conditions.some((text) => text.includes("'partywall.tenant_id'") || text.includes('partywall.tenant_id()')) ? below : [table, ...below];
+  // A helper that is wrongly IMMUTABLE stands in the plan as the tenant itself.
+  const byTenant = (text: string): boolean => ["'partywall.tenant_id'", 'partywall.tenant_id()', literal(tenant)].some((mark) => text.includes(mark));
+  return conditions.some(byTenant) ? below : [table, ...below];
 }
 
 function baseTables(view: Relation, catalog: Catalog, seen = new Set<TableName>()): ReadonlySet<TableName> {

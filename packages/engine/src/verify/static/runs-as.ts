@@ -1,5 +1,5 @@
-import type { DatabaseFunction, Relation, Trigger } from '../../catalog/catalog.ts';
-import { readsScoped } from '../../wall/shape.ts';
+import type { Catalog, DatabaseFunction, Relation, Trigger } from '../../catalog/catalog.ts';
+import { readsScoped, type WantedWall } from '../../wall/shape.ts';
 import { type Finding, finding } from '../finding.ts';
 import type { Severity } from '../rules/rule-text.ts';
 import { bypasses, isOpen, isUnbound, reached, type StaticFacts } from './static-facts.ts';
@@ -20,7 +20,7 @@ export function runsAsRules(facts: StaticFacts): Finding[] {
 
 /** Graded by whose eyes the view has. A view that the application cannot reach today is graded low. */
 function view(relation: Relation, { catalog, wanted, reach }: StaticFacts): Finding[] {
-  if (relation.kind !== 'view' || runsAsCaller(relation) || !readsScoped(catalog, relation, wanted.tables)) return [];
+  if (relation.kind !== 'view' || runsAsCaller(relation) || !readsAsOwner(relation, catalog, wanted)) return [];
   const open = isOpen(relation, reach);
   const unbound = isUnbound(catalog, relation.owner, wanted);
   const severity: Severity = !open ? 'low' : unbound ? 'critical' : 'medium';
@@ -35,6 +35,14 @@ function view(relation: Relation, { catalog, wanted, reach }: StaticFacts): Find
       evidence: open ? 'open to the application' : 'not open to the application',
     }),
   ];
+}
+
+/** A view with the caller's rights keeps them also below one without: what it reads is not read as the outer owner. */
+function readsAsOwner(view: Relation, catalog: Catalog, wanted: WantedWall): boolean {
+  return view.reads.some((table) => {
+    const next = catalog.relations.get(table);
+    return wanted.tables.has(table) || (next !== undefined && next.kind === 'view' && !runsAsCaller(next) && readsAsOwner(next, catalog, wanted));
+  });
 }
 
 export function runsAsCaller(view: Relation): boolean {
