@@ -64,8 +64,11 @@ export class Enter {
       if (this.#apart) {
         connection.flush();
       } else {
-        // A text without values would go by the simple protocol, which cannot share a Sync; its results are the same.
-        if (query instanceof pg.Query) query.queryMode = 'extended';
+        if (query instanceof pg.Query && !query.requiresPreparation()) {
+          // It would go by the simple protocol, which cannot share a Sync. The results are the same, and always text.
+          query.queryMode = 'extended';
+          query.binary = false;
+        }
         this.#submit(connection);
       }
     } finally {

@@ -34,6 +34,7 @@ declare module 'pg' {
     readonly _queryQueue: QueuedQuery[];
     /** No query is being answered. */
     readonly readyForQuery: boolean | undefined;
+    cancel(client: Client, query: QueuedQuery): void;
     _handleErrorMessage(message: DatabaseError): void;
     _handleNotice(message: DatabaseError): void;
   }

@@ -4,7 +4,8 @@ import { BootGate } from './boot-gate.ts';
 import { bindCallback, isCallback } from './caller.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { TenantContextError } from './errors.ts';
-import { type PoolState, poolState, WalledClient, type WalledOptions } from './walled-client.ts';
+import { isQueryObject } from './queued-query.ts';
+import { type PoolState, poolState, queryInScope, WalledClient, type WalledOptions } from './walled-client.ts';
 
 const setup: Scope = { kind: 'setup' };
 
@@ -30,12 +31,15 @@ class WalledPool extends pg.Pool {
       configurable: true,
       writable: true,
       value(this: WalledPool, ...given: unknown[]): unknown {
-        if (currentScope()) return Reflect.apply(query, this, given);
-        const refusal = new TenantContextError({ message: 'sending a statement outside any context' });
+        const scope = currentScope();
         const callback = given.find(isCallback);
-        if (!callback) return Promise.reject(refusal);
-        process.nextTick(callback, refusal);
-        return undefined;
+        if (!scope) {
+          const refusal = new TenantContextError({ message: 'sending a statement outside any context' });
+          if (!callback) return Promise.reject(refusal);
+          process.nextTick(callback, refusal);
+          return undefined;
+        }
+        return callback || isQueryObject(given[0]) ? Reflect.apply(query, this, given) : this.#query(scope, given[0], given[1]);
       },
     });
   }
@@ -63,5 +67,39 @@ class WalledPool extends pg.Pool {
 
   override emit(event: string | symbol, ...values: unknown[]): boolean {
     return event === 'connect' ? inScope(setup, () => super.emit(event, ...values)) : super.emit(event, ...values);
+  }
+
+  /**
+   * pg-pool's own \`query\` for promises, which hands the scope on instead of binding two callbacks to it: an AsyncResource each, 6 µs of
+   * a point read's 75.
+   */
+  #query(scope: Scope, config: unknown, values: unknown): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      super.connect((refusal, client, release) => {
+        if (refusal || !(client instanceof WalledClient)) {
+          reject(refusal);
+          return;
+        }
+        let settled = false;
+        const settle = (error: Error | null, result?: unknown): void => {
+          if (settled) return;
+          settled = true;
+          client.off('error', settle);
+          release(error ?? undefined);
+          if (error) reject(error);
+          else resolve(result);
+        };
+        // A connection that is lost is reported here, and to the query.
+        client.once('error', settle);
+        try {
+          client[queryInScope](scope, config, values, settle);
+        } catch (error) {
+          settle(error instanceof Error ? error : new Error(String(error)));
+        }
+      });
+    }).catch((error: Error) => {
+      Error.captureStackTrace(error); // as in pg-pool: from here the stack leads to the application's await
+      throw error;
+    });
   }
 }

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { Admissions } from './admissions.ts';
 import { BootGate } from './boot-gate.ts';
-import { bindCallback, bindToCaller, isCallback } from './caller.ts';
+import { bindCallback, bindToCaller, type Callback, isCallback } from './caller.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { Enter } from './enter.ts';
 import { StatementRefusedError, TenantContextError, translateError, WallError } from './errors.ts';
@@ -26,6 +26,9 @@ export interface PoolState {
 }
 
 export type WalledClientConfig = pg.ClientConfig & WalledOptions & { readonly [poolState]?: PoolState };
+
+/** Of a pool: a query with a callback, in a scope and async context that the pool has seen to. */
+export const queryInScope = Symbol('partywall query in scope');
 
 type Release = (error?: Error | boolean) => void;
 
@@ -130,6 +133,9 @@ export class WalledClient extends pg.Client {
   override _handleErrorMessage(message: pg.DatabaseError): void {
     const tenant = this.#scope?.kind === 'tenant' ? this.#scope.tenant : undefined;
     const situation = { tenant, entering: this._activeQuery === this.#enter, readOnly: this.#track.readOnlyTenant };
+    // A query that fetches its rows in portions sends its Sync when it is done; pg forgets it after an error, and hangs.
+    const active = this._activeQuery;
+    if (active instanceof pg.Query && active.rows) this.connection.sync();
     super._handleErrorMessage(translateError(message, situation));
   }
 
@@ -141,6 +147,10 @@ export class WalledClient extends pg.Client {
     } else {
       super._handleNotice(message);
     }
+  }
+
+  [queryInScope](scope: Scope, config: unknown, values: unknown, callback: Callback): void {
+    this.#queue(queryOf(config, values, callback), scope);
   }
 
   #query(config: unknown, values: unknown, callback: unknown): unknown {
