@@ -52,8 +52,15 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
 where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't' and ${userSchema}
 order by n.nspname, c.relname`;
 
-export const columnsSql = `select a.attrelid::int8::text::float8 as relation, a.attnum as number, a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
-  a.attnotnull as "notNull", case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end as default,
+/** From PostgreSQL 18 a column can carry a NOT NULL that is not validated yet: its rows may still hold nulls. */
+export const columnsSql = (
+  serverVersion: number,
+) => `select a.attrelid::int8::text::float8 as relation, a.attnum as number, a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
+  a.attnotnull${
+    serverVersion >= 180_000
+      ? " and not exists (select from pg_catalog.pg_constraint k where k.conrelid = a.attrelid and k.contype = 'n' and not k.convalidated and k.conkey = array[a.attnum])"
+      : ''
+  } as "notNull", case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end as default,
   a.attidentity <> '' as identity, a.attgenerated <> '' as generated, a.attislocal as local,
   case when a.attacl is null then '[]'::json else ${grants('a.attacl', 'c.relowner')} end as grants
 from pg_catalog.pg_attribute a join pg_catalog.pg_class c on c.oid = a.attrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -78,6 +78,7 @@ export interface Column {
   readonly name: string;
   /** As `format_type` prints it: `uuid`, `character varying(36)`, `jsonb`, `uuid[]`. */
   readonly type: string;
+  /** Holds for every row: a NOT NULL that is not validated does not count. */
   readonly notNull: boolean;
   readonly default: string | undefined;
   readonly identity: boolean;

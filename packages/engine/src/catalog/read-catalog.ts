@@ -60,7 +60,7 @@ async function read(client: pg.ClientBase): Promise<Catalog> {
 
   const database = await one<Pick<Catalog, 'database' | 'serverVersion' | 'currentUser' | 'largeObjects' | 'databaseGrants'>>(sql.databaseSql);
   const relationRows = await rows<RelationRow>(sql.relationsSql);
-  const columns = byRelation(await rows<OfRelation<Column>>(sql.columnsSql));
+  const columns = byRelation(await rows<OfRelation<Column>>(sql.columnsSql(database.serverVersion)));
   const constraints = byRelation((await rows<ConstraintRow>(sql.constraintsSql(database.serverVersion))).map(toConstraint));
   const indexes = byRelation((await rows<OfRelation<Index>>(sql.indexesSql)).map((index) => ({ ...index, columns: withoutNull(index.columns) })));
   const policies = byRelation(await rows<OfRelation<Policy>>(sql.policiesSql));

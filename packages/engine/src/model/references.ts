@@ -9,7 +9,7 @@ export interface Reference {
   readonly columns: readonly string[];
   readonly table: TableName;
   readonly references: readonly string[];
-  /** At least one of the columns may be null. */
+  /** Some rows may lead nowhere: a column may be null, or the key is not proven for the rows there are. */
   readonly nullable: boolean;
   /** The foreign key; undefined where only a column's name and type say so. */
   readonly constraint: string | undefined;
@@ -63,11 +63,11 @@ function djangoType(stem: string, byWords: ReadonlyMap<string, Column>): Column 
 
 /** References by foreign key. */
 export function declared(catalog: Catalog, relation: Relation): Reference[] {
-  return relation.constraints.flatMap(({ foreign, columns, name }) => {
+  return relation.constraints.flatMap(({ foreign, columns, name, validated, enforced }) => {
     if (!foreign) return [];
     const target = governing(catalog, foreign.table);
     if (!target) return [];
-    const nullable = columns.some((column) => columnOf(relation, column)?.notNull !== true);
+    const nullable = !validated || !enforced || columns.some((column) => columnOf(relation, column)?.notNull !== true);
     return [{ columns, table: target.table, references: foreign.columns, nullable, constraint: name }];
   });
 }

@@ -111,6 +111,12 @@ describe('a table that reaches the tenant over foreign keys', () => {
     expect(why(inferred, 'notes')).toContain('may be missing');
   });
 
+  test('takes a key that is not proven for old rows as one that may be null', async () => {
+    const inferred = await model(`${tenants} create table orders (id int primary key, customer_id uuid not null references customers);
+      create table notes (id int primary key, customer_id uuid not null, order_id int not null references orders); alter table notes add foreign key (customer_id) references customers not valid`);
+    expect(told(inferred, 'notes')).toBe('scoped through public.orders(order_id)');
+  });
+
   test('does not go through itself, nor in a circle', async () => {
     const inferred = await model(`${tenants}
       create table folders (id int primary key, parent_id int references folders, customer_id uuid not null references customers);
