@@ -99,6 +99,8 @@ export class Enter {
     const query = this.#query;
     if (!query) return;
     if (isAnswer(error)) {
+      // Somebody has dropped the statement, or a pooler has changed the server: the next entering parses it again.
+      if (this.name !== undefined && error instanceof pg.DatabaseError && error.code === '26000') delete connection.parsedStatements[this.name];
       if (query instanceof pg.Query && query.name !== undefined && connection.parsedStatements[query.name] === undefined) {
         // The server skipped the query's own Parse: without this, pg would take the statement for parsed, and 26000 would follow.
         delete connection.submittedNamedStatements[query.name];

@@ -169,6 +169,7 @@ export function translateError(error: pg.DatabaseError, { tenant, entering, read
   const whose = tenant === undefined ? '' : `tenant ${JSON.stringify(tenant)}: `;
   const known = bySqlstate[code];
   if (known) return new known({ message: `${whose}${error.message}`, cause: error, ...(error.hint && { hint: error.hint }) });
+  if (entering && (code === '26000' || code === '42P05')) error.hint ??= 'behind a pooler in transaction mode, pass preparedStatements: false to the pool';
   if (entering && (code === '22P02' || code === '22003')) return new UnknownTenantError({ message: `${whose}${error.message}`, cause: error });
   if (readOnly && code === '25006') return new TenantReadOnlyError({ message: `${whose}${error.message}, because the tenant is read-only`, cause: error });
   if (code === '42501' && error.routine === 'ExecWithCheckOptions') return new CrossTenantError({ message: `${whose}${error.message}`, cause: error });

@@ -26,7 +26,7 @@ export interface Statement {
 }
 
 const cachedTextsMax = 2_000;
-const cachedTextCharsMax = 16_384;
+const cachedTextCharsMax = 4_096;
 const cache = new Map<string, Statement>();
 
 export function classify(text: string): Statement {

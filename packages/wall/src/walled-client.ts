@@ -32,6 +32,9 @@ export const queryInScope = Symbol('partywall query in scope');
 
 type Release = (error?: Error | boolean) => void;
 
+/** How long a connection that is handed back waits for a cursor or stream to be closed; one that was forgotten is never. */
+const openPortalWaitMs = 1_000;
+
 /**
  * A `pg.Client` that sends nothing without a context, and enters the tenant of the context in the same round trip as the query.
  *
@@ -48,6 +51,8 @@ export class WalledClient extends pg.Client {
   readonly #track = new TransactionTrack();
   readonly #enter: Enter;
   readonly #admissions: Admissions;
+  /** Queries of the application until the boot gate is passed: pg would send them first, as soon as the connection is ready. */
+  #held: QueuedQuery[] | undefined = [];
   #leftover: string | undefined;
   #release: Release | undefined;
   /** The scope of the query being answered, for its notices. */
@@ -86,13 +91,22 @@ export class WalledClient extends pg.Client {
     }
     super.connect((error: Error | null) => {
       if (error) {
+        this.#refuseHeld(error);
         callback(error);
         return;
       }
       this.#admissions.forget();
       this.#setUp(() => this.#gate.pass(this)).then(
-        () => process.nextTick(callback, null, this),
-        (refusal: Error) => this.end(() => callback(refusal)),
+        () => {
+          const held = this.#held ?? [];
+          this.#held = undefined;
+          for (const query of held) super.query(query);
+          process.nextTick(callback, null, this);
+        },
+        (refusal: Error) => {
+          this.#refuseHeld(refusal);
+          this.end(() => callback(refusal));
+        },
       );
     });
     return undefined;
@@ -116,13 +130,7 @@ export class WalledClient extends pg.Client {
       this.#release = undefined;
       if (error && !(error instanceof WallError)) return release(error);
       if (this.readyForQuery && this._queryQueue.length === 0) return release(this.#unclean());
-      const settled = (): void => {
-        this.off('drain', settled);
-        this.off('end', settled);
-        release(this.#unclean());
-      };
-      this.on('drain', settled);
-      this.on('end', settled);
+      this.#whenSettled((open) => release(open ?? this.#unclean()));
     };
   }
 
@@ -192,7 +200,13 @@ export class WalledClient extends pg.Client {
       return this.#submit(query, connection, scope);
     };
     // pg's own method does the rest: time limits, types, the queue, refusals of a closed client.
-    super.query(query);
+    if (this.#held && scope.kind !== 'setup') this.#held.push(query);
+    else super.query(query);
+  }
+
+  #refuseHeld(error: Error): void {
+    for (const query of this.#held ?? []) query.handleError(error, this.connection);
+    this.#held = [];
   }
 
   /** The queue has come to the query. Returns an error where nothing is to be sent, which pg hands to the query. */
@@ -213,6 +227,26 @@ export class WalledClient extends pg.Client {
     if (decision === 'plain' || scope.kind !== 'tenant') return query.submit(connection);
     this.#enter.submitBefore(query, connection, { tenant: scope.tenant, statement });
     return null;
+  }
+
+  /** Calls back when everything sent is answered, or with an error when a cursor or stream stays open. */
+  #whenSettled(callback: (error?: Error) => void): void {
+    const done = (error?: Error): void => {
+      clearTimeout(timer);
+      this.off('drain', settled);
+      this.off('end', settled);
+      this.off('error', ignored);
+      callback(error);
+    };
+    const settled = (): void => done();
+    // A connection lost while waiting also ends, which the pool hears of; without a listener the event would end the process.
+    const ignored = (): void => undefined;
+    const timer = setTimeout(() => {
+      if (!(this.activeQuery instanceof pg.Query)) done(new Error('the connection was released with an open cursor or stream'));
+    }, openPortalWaitMs);
+    this.on('drain', settled);
+    this.on('end', settled);
+    this.on('error', ignored);
   }
 
   #setUp<Result>(fn: () => Result): Result {

@@ -166,6 +166,37 @@ describe('a pool that was refused', () => {
   });
 });
 
+describe('queries that do not wait for the connection', () => {
+  test('are not sent before the gate is passed, and get its refusal', async () => {
+    await database.query(`create table witness (a int); grant insert on witness to ${app}; alter role ${app} bypassrls`);
+    const client = new WalledClient(database.urlAs(app));
+    const connected = failure(client.connect());
+    const early = failure(run({ tenant: tenant(1) }, () => client.query('insert into witness values (1)')));
+    expect(await early).toBeInstanceOf(WallNotHeldError);
+    expect(await connected).toBe(await early);
+    await database.query(`alter role ${app} nobypassrls`);
+    expect((await database.query('select from witness')).rowCount).toBe(0);
+  });
+
+  test('are sent in order when it is', async () => {
+    const client = new WalledClient(database.urlAs(app));
+    const connected = client.connect();
+    const early = run({ tenant: tenant(1) }, () => Promise.all([client.query(select), client.query('select 2 as two')]));
+    await connected;
+    expect(ids((await early)[0])).toEqual(allItemsOf(1));
+    expect((await early)[1].rows).toEqual([{ two: 2 }]);
+    await client.end();
+  });
+
+  test('get the reason when there is no connection', async () => {
+    const client = new WalledClient({ host: '127.0.0.1', port: 1, user: app });
+    const connected = failure(client.connect());
+    const early = failure(run({ tenant: tenant(1) }, () => client.query(select)));
+    expect(await connected).toMatchObject({ code: 'ECONNREFUSED' });
+    expect(await early).toMatchObject({ code: 'ECONNREFUSED' });
+  });
+});
+
 test('a server that cannot be reached or refuses the login stays the error of pg', async () => {
   const nowhere = createWalledPool({ host: '127.0.0.1', port: 1, user: app });
   expect(await failure(nowhere.connect())).toMatchObject({ code: 'ECONNREFUSED' });

@@ -77,6 +77,14 @@ describe.skipIf(!existsSync(binary) && process.env['PARTYWALL_NO_SKIPS'] !== '1'
     await plain.end();
   });
 
+  test('a pool that keeps prepared statements is told what to change', async () => {
+    const prepared = wall.pool({ connectionString: bouncer.urlAs(wall.app), max: 4 });
+    const outcomes = await Promise.allSettled(Array.from({ length: 40 }, () => run({ tenant: tenant(1) }, () => prepared.query(select))));
+    const reasons = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
+    expect(reasons.length).toBeGreaterThan(0);
+    for (const reason of reasons) expect(reason).toMatchObject({ hint: expect.stringContaining('preparedStatements: false') });
+  });
+
   test('a refused tenant leaves clients and server connections in step', async () => {
     await wall.setState(tenant(9), 'suspended');
     await Promise.all(

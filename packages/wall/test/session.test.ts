@@ -1,3 +1,4 @@
+import Cursor from 'pg-cursor';
 import { describe, expect, test } from 'vitest';
 import { run, StatementRefusedError, system, TenantSuspendedError } from '../src/index.ts';
 import { allItemsOf, failure, ids, tenant, walledDatabase } from './walled-database.ts';
@@ -141,6 +142,44 @@ describe('a connection that is handed back', () => {
     });
   });
 
+  test('is closed when a cursor was left open on it', async () => {
+    const pool = wall.pool({ max: 1 });
+    await run({ tenant: tenant(1) }, async () => {
+      const client = await pool.connect();
+      const cursor = client.query(new Cursor(select));
+      await cursor.read(2);
+      client.release();
+      expect(ids(await pool.query(select))).toEqual(allItemsOf(1));
+    });
+  });
+
+  test('is kept when its cursor is being closed', async () => {
+    const pool = wall.pool({ max: 1 });
+    await run({ tenant: tenant(1) }, async () => {
+      const pid = await backend(pool);
+      const client = await pool.connect();
+      const cursor = client.query(new Cursor(select));
+      await cursor.read(2);
+      void cursor.close();
+      client.release();
+      expect(await backend(pool)).toBe(pid);
+    });
+  });
+
+  test('may be lost while it waits to be handed back', async () => {
+    const pool = wall.pool({ max: 1 });
+    await run({ tenant: tenant(1) }, async () => {
+      const client = await pool.connect();
+      const pid = await backend(client);
+      const lost = failure(client.query('select pg_sleep(30)'));
+      client.release();
+      await expect.poll(async () => (await wall.database.query("select from pg_stat_activity where pid = $1 and state = 'active'", [pid])).rowCount).toBe(1);
+      await wall.database.query('select pg_terminate_backend($1)', [pid]);
+      expect((await lost).message).toMatch(/terminat/);
+      expect(await backend(pool)).not.toBe(pid);
+    });
+  });
+
   test('is closed when the application says so, and cannot be handed back twice', async () => {
     const pool = wall.pool({ max: 1 });
     const client = await pool.connect();
@@ -176,6 +215,18 @@ describe('a connection that is handed back', () => {
     await wall.database.query('select pg_terminate_backend($1)', [pid]);
     expect((await outcome).message).toMatch(/terminat/);
     expect(ids(await run({ tenant: tenant(1) }, () => pool.query(select)))).toEqual(allItemsOf(1));
+  });
+});
+
+test('entering heals itself when somebody drops its prepared statement', async () => {
+  const pool = wall.pool({ max: 1 });
+  await run({ tenant: tenant(1) }, async () => {
+    const client = await pool.connect();
+    await client.query(select);
+    await client.query('deallocate partywall_enter');
+    expect(await failure(client.query(select))).toMatchObject({ code: '26000', hint: expect.stringContaining('preparedStatements: false') });
+    expect(ids(await client.query(select))).toEqual(allItemsOf(1));
+    client.release();
   });
 });
 
