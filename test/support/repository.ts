@@ -14,10 +14,11 @@ export function read(file: string): string {
   return readFileSync(path.join(root, file), 'utf8');
 }
 
-/** What a module imports or re-exports, as written, also by `import()`. */
+/** What a module imports or re-exports, as written, also by `import()`. Statements start a line, as the formatter leaves them. */
 export function importsOf(file: string): string[] {
-  const code = read(file).replaceAll(/^\s*(?:\/\/|\*|\/\*).*$/gm, '');
-  return [...code.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map((match) => match[1] ?? '');
+  const code = read(file);
+  const statements = /^(?:import|export)\s(?:[^'"`;]*?\sfrom\s)?'([^']+)'/gm;
+  return [statements, /\bimport\('([^']+)'\)/g].flatMap((pattern) => [...code.matchAll(pattern)].map((match) => match[1] ?? ''));
 }
 
 export interface DocLink {

@@ -46,7 +46,7 @@ export function registerUp(program: Command, start: Start): void {
         '.partywall/postgres, for a trial. Passwords of the roles that it makes are kept in .partywall, readable by you only.',
     )
     .option('--embedded-only', 'only start the embedded server and print its connection string')
-    .option('--port <port>', 'port of the embedded server (default: any free one)', parsePort)
+    .option('--port <port>', 'port of the embedded server (default: one that is free)', parsePort)
     .option('--root <table>', 'the tenant root, where it cannot be told')
     .option('--quarantine', 'take rows that cross tenants, or have none, aside into partywall.quarantine')
     .option('--allow <role...>', 'roles whose connections do not stop the switch')
