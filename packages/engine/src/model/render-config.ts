@@ -77,13 +77,13 @@ function tableEntries(inferred: InferredModel, options: RenderOptions): SourceEn
   });
 }
 
-function marks(table: TableName, { vanished, added, database }: RenderOptions): string[] {
+export function marks(table: TableName, { vanished, added, database }: RenderOptions): string[] {
   if (vanished?.has(table))
     return [`vanished: there is no ${table}${database === undefined ? '' : ` in ${database}`}; remove this line once no database has it`];
   return added?.has(table) ? ['new since this file was written'] : [];
 }
 
-function ruleSource(rule: TableRule, addedColumn: string, uniqueWhy: ReadonlyMap<string, string> | undefined): Source {
+export function ruleSource(rule: TableRule, addedColumn: string, uniqueWhy: ReadonlyMap<string, string> | undefined): Source {
   switch (rule.scope) {
     case 'scoped': {
       const uniques = [...rule.uniques].map(([key, value]) => {
