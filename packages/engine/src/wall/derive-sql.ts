@@ -73,12 +73,14 @@ export function tenantByPaths(paths: readonly Path[], row: string, wanted: Wante
  * For a table that owns nothing but is owned through a reference to it (order.settings_id → settings): the row exists before the
  * one that owns it, so the owner hands its tenant down when it refers to it.
  */
-export function adoptTriggers(table: WantedTable, rule: ScopedRule, catalog: Catalog, wanted: WantedWall): WantedTrigger[] {
+export function adoptTriggers(table: WantedTable, rule: ScopedRule, wanted: WantedWall): WantedTrigger[] {
   return rule.paths.flatMap((path) => {
     const owner = wanted.tables.get(path.table);
-    const isReverse = catalog.relations
-      .get(path.table)
-      ?.constraints.some(({ foreign, columns }) => foreign?.table === table.relation.table && sameSet(columns, path.references));
+    // The reference is the same with the tenant in it, which contract adds.
+    const isReverse = owner?.relation.constraints.some(
+      ({ foreign, columns }) =>
+        foreign?.table === table.relation.table && sameSet([...new Set([owner.column, ...columns])], [owner.column, ...path.references]),
+    );
     if (!owner || !isReverse) return [];
     const name = wallName('adopt', owner.relation.name, owner.relation.schema, table.relation.table, ...path.references);
     const on = path.columns.map((column, at) => `t.${ident(column)} = new.${ident(path.references[at] ?? '')}`).join(' and ');

@@ -2,9 +2,9 @@ import type { Catalog, Constraint, Relation } from '../catalog/catalog.ts';
 import { ident, identList } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
-import { adoptTriggers, deriveTrigger, eventTrigger, eventTriggerBody, eventTriggerName } from './derive-sql.ts';
+import { eventTrigger, eventTriggerBody, eventTriggerName } from './derive-sql.ts';
 import { excessGrants } from './grants.ts';
-import { wallName } from './names.ts';
+import { isWallName, wallName } from './names.ts';
 import type { WallStep } from './plan.ts';
 import { addedFact, bootstrapEndedFact, childrenOf, inSchema, setFact, transaction, uniqueIndexSteps } from './plan-expand.ts';
 import { recordReplaced } from './replaced.ts';
@@ -25,7 +25,7 @@ export function planContract(model: TenancyModel, catalog: Catalog, wanted: Want
     ...tables.flatMap((table) => rootKeySteps(model, catalog, table)),
     ...tables.flatMap((table) => table.foreignKeys.flatMap((key) => foreignKeySteps(catalog, table, key))),
     ...tables.flatMap(policySteps),
-    ...tables.flatMap((table) => deriveSteps(catalog, table, wanted)),
+    ...deriveSteps(catalog),
     ...viewSteps(catalog, wanted),
     ...tables.flatMap((table) => uniqueSteps(catalog, table)),
     ...grantSteps(model, catalog, wanted),
@@ -234,22 +234,23 @@ function policySteps(table: WantedTable): WallStep[] {
 }
 
 /** The triggers of expand read the parent's tenant; from here on the context is the source and the composite key the proof. */
-function deriveSteps(catalog: Catalog, table: WantedTable, wanted: WantedWall): WallStep[] {
-  const { rule, relation } = table;
-  if (!rule?.added || relation.isPartition) return [];
-  const made = [deriveTrigger(table, rule, wanted, undefined), ...adoptTriggers(table, rule, catalog, wanted)].filter(({ name, on }) =>
-    catalog.relations.get(on)?.triggers.some((trigger) => trigger.name === name),
-  );
-  return made.map((made) =>
-    step(
-      table,
-      'drop-derive',
-      `stop deriving ${table.column}`,
-      'the context is the source now',
-      'brief',
-      [`drop trigger ${ident(made.name)} on ${quoted(made.on)}`, `drop function partywall.${ident(made.function)}()`],
-      made.name,
-    ),
+function deriveSteps(catalog: Catalog): WallStep[] {
+  return [...catalog.relations.values()].flatMap((relation) =>
+    // A partition's go with its parent's.
+    relation.triggers
+      .filter(({ name }) => isWallName(name, ['derive', 'adopt']) && !relation.isPartition)
+      .map(({ name, function: routine }) => ({
+        id: `contract/drop-derive/${relation.table}/${name}`,
+        phase: 'contract' as const,
+        table: relation.table,
+        title: 'stop deriving the tenant from parents',
+        reason: 'the context is the source now',
+        lock: 'brief' as const,
+        action: transaction([
+          `drop trigger ${ident(name)} on ${quoted(relation.table)}`,
+          `drop function partywall.${ident(routine.replace(/^partywall\./, ''))}()`,
+        ]),
+      })),
   );
 }
 

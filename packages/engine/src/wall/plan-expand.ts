@@ -113,7 +113,7 @@ function columnSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall):
       const from = `from ${rule.paths.map((path) => path.table).join(', then ')}`;
       steps.push(tableStep(table, 'expand/derive', `derive ${table.column} of new rows`, from, 'brief', statements));
     }
-    for (const adopt of adoptTriggers(table, rule, catalog, wanted)) {
+    for (const adopt of adoptTriggers(table, rule, wanted)) {
       if (isInstalled(adopt, catalog)) continue;
       const title = `hand the tenant down from ${adopt.on}`;
       steps.push(tableStep(table, 'expand/adopt', title, 'the row exists before the one that owns it', 'brief', adopt.statements, adopt.name));

@@ -61,7 +61,7 @@ function foreignKeyRestore(catalog: Catalog, relation: Relation, replaced: Repla
   const wasValid = !replaced.definition.endsWith('NOT VALID');
   const later = wasValid && relation.kind !== 'partitioned';
   const drop = relation.constraints.some((constraint) => constraint.name === replaced.name) ? [`alter table ${table} drop constraint ${name}`] : [];
-  const beside = wallName('fk', relation.name, relation.schema, replaced.name, 'restored');
+  const beside = wallName('restored', relation.name, relation.schema, replaced.kind, replaced.name);
   const leaves = wasValid ? leavesOf(catalog, relation) : [];
   const build = leaves.flatMap((leaf) => {
     const live = leaf.constraints.find((constraint) => constraint.name === beside);
@@ -107,7 +107,7 @@ function uniqueRestore(catalog: Catalog, relation: Relation, replaced: Replaced)
   const id = `${replaced.table}/${replaced.name}`;
   const isConstraint = replaced.kind === 'unique constraint';
   const isPartitioned = relation.kind === 'partitioned';
-  const buildName = (on: Relation) => wallName('unique', on.name, on.schema, replaced.name, 'restored');
+  const buildName = (on: Relation) => wallName('restored', on.name, on.schema, replaced.kind, replaced.name);
   const partName = (on: Relation) => replaced.parts?.[on.table];
   const build = buildSteps(catalog, relation, replaced, buildName);
   const perTenant = relation.constraints.some((constraint) => constraint.name === replaced.name && constraint.kind === 'unique')

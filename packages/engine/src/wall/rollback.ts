@@ -150,7 +150,7 @@ function contextDefaults(relation: Relation): string[] {
 function deriveStatements(model: TenancyModel, catalog: Catalog, table: WantedTable, wanted: WantedWall): string[] {
   const { rule, relation } = table;
   if (!rule?.added || rule.paths.length === 0 || relation.isPartition || !columnOf(relation, table.column)) return [];
-  return [deriveTrigger(table, rule, wanted, bootstrapTenant(model, catalog, wanted)), ...adoptTriggers(table, rule, catalog, wanted)]
+  return [deriveTrigger(table, rule, wanted, bootstrapTenant(model, catalog, wanted)), ...adoptTriggers(table, rule, wanted)]
     .filter((trigger) => !isInstalled(trigger, catalog))
     .flatMap((trigger) => trigger.statements);
 }
