@@ -40,7 +40,7 @@ function isIn(found: ReadonlySet<string>, id: string): boolean {
 
 function dataLine(rule: Rule, { data }: LiveReport): Check {
   const made = [...data.made].find(([id]) => id === rule.id)?.[1] ?? 0;
-  const failed = data.failures.some((failure) => failure.rule === rule.id);
+  const failed = data.failures.some((failure) => failure.rules.some((id) => id === rule.id));
   const outcome = data.findings.some((finding) => finding.rule === rule.id) ? 'fail' : failed ? 'could not run' : made === 0 ? 'not applicable' : 'pass';
   return line(rule, 'data', outcome, made);
 }

@@ -14,7 +14,7 @@ export interface DataReport {
   readonly findings: readonly Finding[];
   /** Checks made, by rule: a check that found nothing is one of them. */
   readonly made: ReadonlyMap<DataRuleId, number>;
-  readonly failures: readonly { readonly rule: DataRuleId; readonly target: string; readonly reason: string }[];
+  readonly failures: readonly { readonly rules: readonly DataRuleId[]; readonly target: string; readonly reason: string }[];
 }
 
 const ruleOfProblem: Readonly<Record<string, DataRuleId>> = {
@@ -35,7 +35,7 @@ export async function checkData(
   options: { signal?: AbortSignal | undefined; onProgress: (done: number, total: number, what: string) => void },
 ): Promise<DataReport> {
   const findings: Finding[] = [];
-  const failures: { rule: DataRuleId; target: string; reason: string }[] = [];
+  const failures: { rules: readonly DataRuleId[]; target: string; reason: string }[] = [];
   const made = new Map<DataRuleId, number>();
   const checks = [...orphanChecks(wanted).map((check): DataCheck => ({ ...check, rules: rulesOfKind[check.kind] })), ...registryCheck(wanted)];
   await client.query(`begin isolation level repeatable read, read only; set local row_security = off; set local statement_timeout = ${checkTimeoutMs}`);
@@ -52,7 +52,7 @@ export async function checkData(
         // Without an SQLSTATE the connection is gone.
         if (sqlState(error)?.length !== 5) throw error;
         await client.query('rollback to savepoint pw_check');
-        failures.push({ rule: check.rules[0] ?? 'data.crossed', target: check.table, reason: error instanceof Error ? error.message : String(error) });
+        failures.push({ rules: check.rules, target: check.table, reason: error instanceof Error ? error.message : String(error) });
       }
     }
   } finally {

@@ -49,7 +49,7 @@ export async function runLive(admin: pg.Client, facts: StaticFacts, options: Liv
   const dataFrom = performance.now();
   const data = wantsKind('data') ? await checkData(admin, facts.wanted, { signal: options.signal, onProgress: options.progress('data') }) : noData;
   const dataElapsedMs = performance.now() - dataFrom;
-  couldNotRun.push(...data.failures.map(({ rule, target, reason }): CouldNotRun => ({ surface: 'data', rules: [rule], target, reason })));
+  couldNotRun.push(...data.failures.map((failure): CouldNotRun => ({ surface: 'data', ...failure })));
   if (!wantsKind('attack')) return { ...nothing, data, dataElapsedMs };
 
   const residuals: Residual[] = [];

@@ -1,6 +1,11 @@
-import { beforeAll, expect, it } from 'vitest';
+import pg from 'pg';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { createDatabase, suffix } from '../../../../test/support/database.ts';
+import { parseModel, type TenancyModel } from '../../src/model/model.ts';
 import { verifyExit } from '../../src/verify/report.ts';
-import { verify } from '../../src/verify/verify.ts';
+import { type VerifyProgress, verify } from '../../src/verify/verify.ts';
+import { applyWall } from '../../src/wall/apply.ts';
+import { hasPgBouncer, startPgBouncer } from './pgbouncer.ts';
 import { createSoundDatabase, type SoundDatabase } from './sound-database.ts';
 
 let sound: SoundDatabase;
@@ -8,9 +13,326 @@ beforeAll(async () => {
   sound = await createSoundDatabase();
 });
 
-it('finds a walled database sound, having attacked every walled table', async () => {
-  const report = await verify({ model: sound.model, adminUrl: sound.database.url, appUrl: sound.appUrl, systemUrl: sound.systemUrl });
-  expect(report.findings).toEqual([]);
-  expect(report.couldNotRun).toEqual([]);
-  expect(verifyExit(report)).toBe(0);
+const options = () => ({ model: sound.model, adminUrl: sound.database.url, appUrl: sound.appUrl, systemUrl: sound.systemUrl });
+
+describe('a walled database', () => {
+  it('is sound: every walled table was attacked and every check has an answer', async () => {
+    const stages = new Set<VerifyProgress['stage']>();
+    const report = await verify({ ...options(), onProgress: ({ stage }) => stages.add(stage) });
+    expect(report.findings).toEqual([]);
+    expect(report.couldNotRun).toEqual([]);
+    expect(report.checks.filter((check) => check.outcome !== 'pass')).toEqual([]);
+    expect(report.checks.find((check) => check.rule === 'read.rows')?.targets).toBe(11);
+    expect(report.suite.map(({ name, outcome }) => `${outcome} ${name}`)).toEqual([
+      'pass Customers reject null tenant_id',
+      'pass Cross-tenant insert blocked',
+      'pass Valid context accepted',
+      'pass Orphaned data view exists',
+      'pass Recovery map table exists',
+      'pass Demo seed log table exists',
+      'pass Query performance acceptable',
+      'pass RLS enabled on tenant tables',
+    ]);
+    expect([...stages]).toEqual(['catalog', 'data', 'direct']);
+    expect(verifyExit(report)).toBe(0);
+  });
+
+  it('names the risks that stay, with what they concern here', async () => {
+    const { residuals } = await verify({ ...options(), staticOnly: true });
+    const named = new Map(residuals.map((residual) => [residual.id, residual.targets]));
+    expect(named.get('residual.platform-open')).toEqual(['public.job_queue (select, insert, update, delete)', 'public.sessions (select)']);
+    expect(named.get('residual.platform-reference')).toEqual(['sessions_customer_id_fkey on public.sessions']);
+    expect(named.get('residual.shared-writable')).toEqual(['public.settings']);
+    expect(named.get('residual.leakproof')).toEqual([
+      'customers_reference_like on public.customers',
+      'files_meta on public.files',
+      'slots_during_excl on public.slots',
+    ]);
+    expect(named.get('residual.constraint')).toHaveLength(2);
+    expect([...named.keys()]).toEqual(
+      expect.arrayContaining(['residual.unsealed-context', 'residual.primary-key', 'residual.sequences', 'residual.notify', 'residual.large-objects']),
+    );
+    expect(named.has('residual.new-tables')).toBe(false);
+  });
+
+  it('is sound without an index on the tenant too, where every row is scanned', async () => {
+    await sound.database.query('begin');
+    const { rows } = await sound.database.query<{ name: string }>(
+      "select indexrelid::regclass::text as name from pg_index where indrelid = 'log_lines'::regclass",
+    );
+    await sound.database.query(`drop index ${rows[0]?.name}`);
+    await sound.database.query('commit');
+    try {
+      await sound.database.query('analyze');
+      const report = await verify(options());
+      expect(report.findings.map((finding) => `${finding.rule} ${finding.target}`)).toEqual(['tenant.no-index public.log_lines']);
+      expect(report.couldNotRun).toEqual([]);
+    } finally {
+      await applyWall({ url: sound.database.url, model: sound.model, phase: 'expand' });
+    }
+  });
+
+  it('looks at the rules that are asked for alone', async () => {
+    const report = await verify({ ...options(), only: ['policy.changed', 'write.delete', 'residual.notify'] });
+    expect(report.checks.map((check) => `${check.rule} ${check.surface}`)).toEqual(['policy.changed catalog', 'write.delete direct']);
+    expect(report.residuals.map((residual) => residual.id)).toEqual(['residual.notify']);
+  });
+
+  it('stops when it is told to', async () => {
+    const controller = new AbortController();
+    const running = verify({ ...options(), signal: controller.signal, onProgress: ({ stage }) => stage === 'direct' && controller.abort(new Error('enough')) });
+    await expect(running).rejects.toThrow('enough');
+  });
+
+  it.each(['bigint', 'integer', 'text', 'varchar(12)'])('is sound with tenant keys of type %s', async (type) => {
+    const { model, url, appUrl } = await keyedDatabase(type, 2);
+    const report = await verify({ model, adminUrl: url, appUrl });
+    expect(report.findings).toEqual([]);
+    expect(report.couldNotRun).toEqual([]);
+    expect(verifyExit(report)).toBe(0);
+  });
 });
+
+describe('verifying leaves nothing behind', () => {
+  it('in a sound database: rows, sequences and catalog are as before', async () => {
+    const before = await everything(sound.database.url);
+    await verify(options());
+    expect(await everything(sound.database.url)).toEqual(before);
+  });
+
+  it('in an open one, where attacks get through', async () => {
+    const { model, url, appUrl } = await keyedDatabase('uuid', 2);
+    const admin = new pg.Client(url);
+    await admin.connect();
+    await admin.query(
+      `alter table notes disable row level security; alter table people disable row level security; grant truncate, trigger on notes to ${model.roles.app}; grant create on schema public to ${model.roles.app}`,
+    );
+    await admin.end();
+    const before = await everything(url);
+    const report = await verify({ model, adminUrl: url, appUrl });
+    expect(new Set(report.findings.map((finding) => finding.rule))).toEqual(
+      new Set([
+        ...[
+          'context.garbage',
+          'context.none',
+          'context.row-security',
+          'escape.create',
+          'escape.ddl',
+          'escape.shadow',
+          'escape.truncate',
+          'privilege.trigger',
+          'privilege.truncate',
+          'read.rows',
+        ],
+        ...['rls.off-with-policies', 'schema.create', 'session.prepared', 'write.delete', 'write.insert', 'write.move', 'write.update', 'write.upsert'],
+      ]),
+    );
+    expect(await everything(url)).toEqual(before);
+  });
+});
+
+describe('what could not be asked is a failure of its own', () => {
+  const reasons = (report: Awaited<ReturnType<typeof verify>>) => report.couldNotRun.map((entry) => entry.reason);
+
+  it('without the application’s connection', async () => {
+    const { appUrl: _none, ...rest } = options();
+    const report = await verify(rest);
+    expect(reasons(report)).toEqual(['no connection string of the application was given: nothing was attacked']);
+    expect(verifyExit(report)).toBe(2);
+  });
+
+  it('with a connection string that leads nowhere', async () => {
+    const report = await verify({ ...options(), appUrl: 'postgresql://nobody@127.0.0.1:1/nothing' });
+    expect(reasons(report)).toEqual([expect.stringMatching(/^connecting as the application: .*ECONNREFUSED/)]);
+    expect(report.checks.filter((check) => check.kind === 'attack' && check.surface === 'direct').every((check) => check.outcome === 'could not run')).toBe(
+      true,
+    );
+    expect(verifyExit(report)).toBe(2);
+  });
+
+  it('with another role’s connection string', async () => {
+    const report = await verify({ ...options(), appUrl: sound.systemUrl });
+    expect(reasons(report)).toEqual([
+      `the connection string of the application logs in as ${sound.model.roles.system}, and the model names ${sound.model.roles.app}`,
+    ]);
+  });
+
+  it('with a connection string to another database', async () => {
+    const other = await keyedDatabase('uuid', 2);
+    const report = await verify({
+      ...options(),
+      model: other.model,
+      adminUrl: other.url,
+      appUrl: sound.appUrl.replace(sound.model.roles.app, other.model.roles.app),
+      only: ['read.rows'],
+    });
+    expect(reasons(report)[0]).toMatch(/^the application's connection string leads to another database/);
+  });
+
+  it('with the system client’s connection string of another role', async () => {
+    const report = await verify({ ...options(), systemUrl: sound.appUrl, only: ['system.bound'] });
+    expect(reasons(report)).toEqual([`its connection string logs in as ${sound.model.roles.app}`]);
+    expect(verifyExit(report)).toBe(2);
+  });
+
+  it('with one tenant: there is no other to attack', async () => {
+    const { model, url, appUrl } = await keyedDatabase('uuid', 1);
+    const report = await verify({ model, adminUrl: url, appUrl });
+    expect(report.findings).toEqual([]);
+    expect(reasons(report)).toEqual(['attacks need two active tenants, and the database has 1']);
+    expect(verifyExit(report)).toBe(2);
+  });
+
+  it('for a table that nothing can be planted in and that has no rows', async () => {
+    const { model, url, appUrl } = await keyedDatabase('uuid', 2, 'check (md5(body || id::text) = body)');
+    const report = await verify({ model, adminUrl: url, appUrl });
+    expect(report.findings).toEqual([]);
+    expect(reasons(report)).toContainEqual(expect.stringMatching(/^no row to attack: planting: 23514 .*; existing rows: no tenant has a row$/));
+    expect(verifyExit(report)).toBe(2);
+  });
+
+  it('but not for one that has rows of two tenants: those are attacked', async () => {
+    const { model, url, appUrl } = await keyedDatabase(
+      'uuid',
+      2,
+      'check (body <> repeat(id::text, 0) or body = md5(id::text) or person is null) not valid, check (char_length(body) = 12345) not valid',
+    );
+    const admin = new pg.Client(url);
+    await admin.connect();
+    await admin.query(
+      `insert into notes (id, tenant, person, body) select n, p.tenant, p.id, repeat('x', 12345) from people p, generate_series(1, 1) n where p.tenant = (select min(tenant::text)::uuid from people)`,
+    );
+    await admin.end();
+    const report = await verify({ model, adminUrl: url, appUrl, only: ['read.rows', 'write.delete'] });
+    expect(report.findings).toEqual([]);
+    expect(report.couldNotRun).toEqual([]);
+    expect(report.checks.map((check) => `${check.rule} ${check.outcome} ${check.targets}`)).toEqual(['read.rows pass 3', 'write.delete pass 3']);
+  });
+
+  it('where a control fails: a tenant that does not see its own row', async () => {
+    const { model, url, appUrl } = await keyedDatabase('uuid', 2);
+    const admin = new pg.Client(url);
+    await admin.connect();
+    await admin.query("create policy blind on notes as restrictive using (body = 'never')");
+    await admin.end();
+    const report = await verify({ model, adminUrl: url, appUrl });
+    expect(report.findings).toEqual([]);
+    expect(report.couldNotRun.map((entry) => entry.target)).toContain('public.notes');
+    expect(verifyExit(report)).toBe(2);
+  });
+
+  it('where the administrator is bound, instead of counting too few rows', async () => {
+    const { model, url, appUrl } = await keyedDatabase('uuid', 2);
+    const admin = new pg.Client(url);
+    await admin.connect();
+    await admin.query(`grant usage on schema partywall to ${model.roles.owner}; grant select on partywall.facts, partywall.tenants to ${model.roles.owner}`);
+    await admin.end();
+    const bound = url.replace('postgres@', `${model.roles.owner}@`);
+    const report = await verify({ model, adminUrl: bound, appUrl, only: ['data.crossed', 'data.no-tenant', 'data.unknown-tenant'] });
+    expect(report.checks.every((check) => check.outcome === 'could not run')).toBe(true);
+    expect(verifyExit(report)).toBe(2);
+  });
+
+  it('on a database without a wall, beside the findings', async () => {
+    const { model, url, appUrl } = await keyedDatabase('uuid', 2, '', false);
+    const report = await verify({ model, adminUrl: url, appUrl });
+    expect(report.findings.map((finding) => finding.rule)).toEqual(expect.arrayContaining(['role.missing', 'runtime.missing', 'rls.off', 'key.plain']));
+    expect(reasons(report)).toEqual(['the wall is not built here: there is nothing to attack']);
+    expect(verifyExit(report)).toBe(1);
+  });
+});
+
+describe.runIf(hasPgBouncer || process.env['PARTYWALL_NO_SKIPS'] === '1')('through PgBouncer in transaction mode', () => {
+  it('makes every attack again, and says that the pooler keeps session state', async () => {
+    const pooler = await startPgBouncer(sound.database.url, ['postgres', sound.model.roles.app]);
+    try {
+      const report = await verify({ ...options(), poolerUrl: pooler.urlOf(sound.appUrl) });
+      expect(report.findings).toEqual([]);
+      expect(report.couldNotRun).toEqual([]);
+      const pooled = report.checks.filter((check) => check.surface === 'pooler');
+      expect(pooled.filter((check) => check.outcome !== 'pass')).toEqual([]);
+      expect(pooled).toHaveLength(report.checks.filter((check) => check.surface === 'direct').length);
+      expect(report.residuals.map((residual) => residual.id)).toContain('residual.pooler-state');
+    } finally {
+      await pooler.stop();
+    }
+  });
+
+  it('finds a context that somebody left in a pooled session', async () => {
+    const pooler = await startPgBouncer(sound.database.url, ['postgres', sound.model.roles.app]);
+    try {
+      const careless = new pg.Client(pooler.urlOf(sound.appUrl));
+      await careless.connect();
+      await careless.query('select set_config($1, $2, false)', ['partywall.tenant_id', sound.tenants[0]]);
+      await careless.end();
+      const report = await verify({ ...options(), poolerUrl: pooler.urlOf(sound.appUrl), only: ['session.leftover-context'] });
+      expect(report.findings.map(({ rule, evidence }) => `${rule} ${evidence}`)).toEqual(['session.leftover-context through the pooler']);
+      expect(report.checks.map((check) => `${check.surface} ${check.outcome}`)).toEqual(['direct pass', 'pooler fail']);
+    } finally {
+      await pooler.stop();
+    }
+  });
+});
+
+/** A small database whose tenant key has the given type: people of tenants, and notes of people. */
+async function keyedDatabase(type: string, tenants: number, noteCheck = '', walled = true): Promise<{ model: TenancyModel; url: string; appUrl: string }> {
+  const database = await createDatabase();
+  const name = suffix();
+  const roles = { owner: `own_${name}`, app: `app_${name}`, system: `sys_${name}`, service: `svc_${name}` };
+  await database.query(`create role ${roles.owner} login`);
+  await database.query(`alter schema public owner to ${roles.owner}`);
+  const ids = type === 'uuid' ? "('00000000-0000-4000-8000-00000000000' || n)::uuid" : `n::text::${type}`;
+  await database.query(`set role ${roles.owner};
+create table tenants (id ${type} primary key);
+create table people (id bigint generated always as identity primary key, tenant ${type} not null references tenants, name text not null);
+create table notes (id serial primary key, person bigint not null references people on delete cascade, body text not null${noteCheck === '' ? '' : `, ${noteCheck.replaceAll(' not valid', '')}`});
+insert into tenants select ${ids} from generate_series(1, ${tenants}) n;
+insert into people (tenant, name) select id, 'x' from tenants;
+reset role`);
+  const model = parseModel({
+    tenant: { table: 'tenants' },
+    column: 'tenant',
+    roles,
+    tables: { people: { scope: 'scoped', column: 'tenant' }, notes: { scope: 'scoped', through: { table: 'people', columns: 'person' } } },
+  });
+  if (walled) {
+    await applyWall({ url: database.url, model, phase: 'expand' });
+    await applyWall({ url: database.url, model, phase: 'contract', skipGate: true });
+  }
+  return { model, url: database.url, appUrl: database.urlAs(roles.app) };
+}
+
+/** Every row, sequence, setting and privilege of a database, hashed by object. */
+async function everything(url: string): Promise<Record<string, string>> {
+  const client = new pg.Client(url);
+  await client.connect();
+  try {
+    const tables = await client.query<{ name: string }>(
+      "select format('%I.%I', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'm', 'S') and n.nspname !~ '^(pg_|information_schema)' order by 1",
+    );
+    const hashes: Record<string, string> = {};
+    for (const { name } of tables.rows) {
+      const { rows } = await client.query<{ hash: string }>(
+        `select count(*) || coalesce(md5(string_agg(row(t.*)::text, '|' order by row(t.*)::text)), '') as hash from ${name} t`,
+      );
+      hashes[name] = rows[0]?.hash ?? '';
+    }
+    // Statistics and horizons of pg_class move by themselves.
+    const shapes = {
+      pg_class: 'row(oid, relname, relkind, relacl, relrowsecurity, relforcerowsecurity, relowner, relfilenode, relhastriggers, relhasrules)',
+      ...Object.fromEntries(
+        ['pg_proc', 'pg_policy', 'pg_trigger', 'pg_namespace', 'pg_constraint', 'pg_rewrite', 'pg_operator', 'pg_db_role_setting'].map((name) => [
+          name,
+          'row(t.*)',
+        ]),
+      ),
+    };
+    for (const [catalog, row] of Object.entries(shapes)) {
+      const { rows } = await client.query<{ hash: string }>(`select md5(string_agg(${row}::text, '|' order by ${row}::text)) as hash from ${catalog} t`);
+      hashes[catalog] = rows[0]?.hash ?? '';
+    }
+    return hashes;
+  } finally {
+    await client.end();
+  }
+}
