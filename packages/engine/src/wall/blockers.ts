@@ -2,7 +2,7 @@ import { type Catalog, type Column, columnOf, holdsRows, type Relation } from '.
 import { ident } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import type { TableName } from '../model/table-name.ts';
-import { bootstrapEndedFact } from './plan-expand.ts';
+import { bootstrapEndedFact } from './facts.ts';
 import { effectiveRule, keyTypeOf, type Note, type Scoped, type ScopedRelation, type WantedWall } from './shape.ts';
 import { globalUniques, isPerTenant, sameSet } from './shape-keys.ts';
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Catalog, Index, Relation, Trigger } from '../catalog/catalog.ts';
 import { ident, identList, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
-import { quoted, type TableName } from '../model/table-name.ts';
+import { quoted } from '../model/table-name.ts';
 import {
   adoptTriggers,
   contextTenant,
@@ -13,6 +13,7 @@ import {
   tenantByPaths,
   truncateTriggerName,
 } from './derive-sql.ts';
+import { addedFact, backfilled, bootstrapEndedFact, forgetBackfill, noteQuarantineSql, setFact } from './facts.ts';
 import { missingGrants } from './grants.ts';
 import { wallName } from './names.ts';
 import { operationsSql } from './operations-sql.ts';
@@ -81,17 +82,13 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
           ...statements,
           setFact('runtime', fingerprint),
           setFact('roles', model.roles),
+          noteQuarantineSql,
           `${setFact('phase', 'expand').replace(/ do update .*$/s, ' do nothing')}`,
         ],
       },
     });
   }
   return steps;
-}
-
-/** Statement that records a fact beside what it is true of, in the same transaction. */
-export function setFact(name: string, value: unknown): string {
-  return `insert into partywall.facts (name, value) values (${literal(name)}, ${literal(JSON.stringify(value))}::jsonb) on conflict (name) do update set value = excluded.value, changed_at = now()`;
 }
 
 function columnSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
@@ -122,9 +119,6 @@ function columnSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall):
   return steps;
 }
 
-/** Set with the first contract and kept by a rollback of it: the bootstrap tenant must not quietly come back. */
-export const bootstrapEndedFact = 'bootstrap_ended';
-
 /**
  * SQL of the bootstrap tenant while it still owns what names no tenant. Its time is over when contract has been recorded: a table
  * that comes later must not hand its rows to one tenant of many.
@@ -148,16 +142,6 @@ function addColumn(model: TenancyModel, catalog: Catalog, table: WantedTable, wa
   ];
 }
 
-/** Fact that Partywall added the tenant column of a table, so that rollback never drops one that was there before. */
-export function addedFact(relation: Relation): string {
-  return `column:${relation.table}`;
-}
-
-/** The table is gone through again. */
-export function forgetBackfill(table: TableName): string {
-  return `delete from partywall.facts where name = ${literal(`backfill:${table}`)}`;
-}
-
 /** For every table that has something to be filled from, but those in `done`. */
 export function backfillSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall, done: ReadonlySet<string>): WallStep[] {
   const bootstrap = bootstrapTenant(model, catalog, wanted);
@@ -178,12 +162,6 @@ export function backfillSteps(model: TenancyModel, catalog: Catalog, wanted: Wan
     });
   }
   return steps;
-}
-
-/** Tables whose backfill has reached the end, from `partywall.facts`. */
-function backfilled(catalog: Catalog): ReadonlySet<string> {
-  const facts = catalog.runtime?.facts ?? {};
-  return new Set(Object.keys(facts).flatMap((name) => (name.startsWith('backfill:') && facts[name] === 'done' ? [name.slice('backfill:'.length)] : [])));
 }
 
 function keySteps(catalog: Catalog, wanted: WantedWall): WallStep[] {

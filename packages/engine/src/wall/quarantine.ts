@@ -3,6 +3,7 @@ import type { Catalog, Relation } from '../catalog/catalog.ts';
 import { dollarQuote, ident, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
+import { noteQuarantineSql } from './facts.ts';
 import { type StepContext, withRetriedLocks } from './run-step.ts';
 import type { WantedWall } from './shape.ts';
 import { rowsOf, troubleQuestions } from './trouble.ts';
@@ -65,7 +66,7 @@ const quarantineSql = [
 )`,
   `create or replace function partywall.put_back(id bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp as ${dollarQuote(putBackBody)}`,
   'revoke all on function partywall.put_back(bigint) from public',
-  "insert into partywall.facts (name, value) values ('quarantined', 'true') on conflict (name) do nothing",
+  noteQuarantineSql,
 ];
 
 /** Until nothing new is found: rows whose foreign key points at a row that goes. */

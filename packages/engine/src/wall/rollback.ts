@@ -8,9 +8,10 @@ import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
 import { takeApplyLock } from './apply-lock.ts';
 import { adoptTriggers, deriveTrigger, eventTriggerName, isInstalled, registerTriggerName, truncateTriggerName } from './derive-sql.ts';
+import { addedFact, setFact } from './facts.ts';
 import { isWallName } from './names.ts';
 import type { WallStep } from './plan.ts';
-import { addedFact, bootstrapTenant, inSchema, setFact, transaction } from './plan-expand.ts';
+import { bootstrapTenant, inSchema, transaction } from './plan-expand.ts';
 import { forget, replacedThings } from './replaced.ts';
 import { restoreSteps } from './restore.ts';
 import { prepareSession, runStep } from './run-step.ts';
@@ -221,7 +222,8 @@ function whatStays(model: TenancyModel, catalog: Catalog, to: RollbackOptions['t
   const roles = [app, system, service].filter((role) => catalog.roles.has(role));
   const stays = [`roles ${roles.join(', ')} and their grants: other databases may use them; revoke and drop them by hand when nobody connects as them`];
   stays.push('revoked grants and default privileges: they reached around the wall and are not given back');
-  if (catalog.runtime.facts?.['quarantined'] !== undefined) stays.push('partywall.quarantine: rows taken aside, the only copy of them');
+  if (catalog.runtime.facts?.['quarantined'] !== undefined || catalog.runtime.keyType === undefined)
+    stays.push('partywall.quarantine: rows taken aside, the only copy of them');
   if (to === 'expanded') stays.push('tenant columns with their values, keys, indexes, schema partywall: a later contract starts from here');
   if (model.bootstrap !== undefined)
     stays.push('no default tenant: a bootstrap default does not come back, because every row written without a tenant would belong to it');

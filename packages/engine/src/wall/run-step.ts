@@ -4,8 +4,8 @@ import { sqlState } from '../db/connect.ts';
 import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
 import { partsOf } from '../model/table-name.ts';
+import { setFact } from './facts.ts';
 import { backfillSql, type WallStep } from './plan.ts';
-import { setFact } from './plan-expand.ts';
 
 /**
  * How long a statement may wait for its lock. While it waits, every later writer of the table queues behind it, so this is the

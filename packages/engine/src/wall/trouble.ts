@@ -3,6 +3,7 @@ import { type Catalog, columnOf, type Relation } from '../catalog/catalog.ts';
 import { ident } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
+import { isWallName } from './names.ts';
 import type { WantedTable, WantedWall } from './shape.ts';
 
 /**
@@ -56,8 +57,11 @@ interface Reference {
 
 /** Foreign keys between scoped tables, plain or with the tenant already, and ways to the tenant that no foreign key holds. */
 function references({ relation, rule }: WantedTable, wanted: WantedWall): Reference[] {
+  // A key of contract's that has not taken the place of its plain one yet asks the same.
   const keys = relation.constraints.flatMap(({ name, foreign, columns, inherited, enforced }) =>
-    foreign && !inherited && wanted.tables.get(foreign.table)?.rule ? [{ name, table: foreign.table, columns, references: foreign.columns, enforced }] : [],
+    foreign && !inherited && !isWallName(name, ['fk']) && wanted.tables.get(foreign.table)?.rule
+      ? [{ name, table: foreign.table, columns, references: foreign.columns, enforced }]
+      : [],
   );
   const paths = (rule?.paths ?? []).flatMap(({ table, columns, references: target }) => {
     const held = keys.some((key) => key.table === table && columns.every((column, at) => key.references[key.columns.indexOf(column)] === target[at]));

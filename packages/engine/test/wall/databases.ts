@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { afterAll, inject } from 'vitest';
+import { afterAll, expect, inject } from 'vitest';
 import { createDatabase, suffix, type TestDatabase } from '../../../../test/support/database.ts';
 import { connect } from '../../src/db/connect.ts';
 import { ident } from '../../src/db/sql.ts';
@@ -106,4 +106,13 @@ export async function small(
   const database = await createDatabase();
   await loadOwned(database.url, `create table tenants (id int primary key); insert into tenants values (1), (2); ${sql}`, roles.owner);
   return { database, model: parseModel({ tenant: { table: 'tenants' }, roles, tables, ...config }) };
+}
+
+/** Until a session of an apply or rollback waits for a lock that another session holds. */
+export async function waitingForLock(database: TestDatabase): Promise<void> {
+  const waiting = () =>
+    database.query(
+      "select from pg_stat_activity where datname = current_database() and application_name like 'partywall%' and cardinality(pg_blocking_pids(pid)) > 0",
+    );
+  await expect.poll(async () => (await waiting()).rowCount, { timeout: 10_000, interval: 5 }).toBeGreaterThan(0);
 }
