@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { type Admission, type Admissions, enterName, enterText } from './admissions.ts';
+import { inOneWrite } from './one-write.ts';
 import type { QueuedQuery } from './queued-query.ts';
 import type { Statement } from './statement.ts';
 import type { TransactionStatus, TransactionTrack } from './transaction.ts';
@@ -55,8 +56,7 @@ export class Enter {
     this.#failure = undefined;
     this.#apart = !(query instanceof pg.Query) || ((statement.many || statement.kind === 'copy') && !query.requiresPreparation());
     this.#client._activeQuery = this;
-    connection.stream.cork();
-    try {
+    inOneWrite(connection.stream, () => {
       if (this.name !== undefined && connection.parsedStatements[this.name] === undefined) {
         connection.parse({ name: this.name, text: this.text, types: [] }, true);
       }
@@ -71,9 +71,7 @@ export class Enter {
         }
         this.#submit(connection);
       }
-    } finally {
-      connection.stream.uncork();
-    }
+    });
   }
 
   submit(): void {

@@ -192,6 +192,23 @@ describe("the caller's async context", () => {
     expect(contexts).toEqual([tenant(1), tenant(2)]);
   });
 
+  test('holds for a COPY stream that goes on for many packets, on a connection that others opened', async () => {
+    for (const n of [1, 2]) {
+      const contexts = new Set<unknown>();
+      await run({ tenant: tenant(n) }, async () => {
+        const client = await pool.connect();
+        const stream = client.query(copyTo("copy (select repeat('x', 1000) from generate_series(1, 3000)) to stdout"));
+        await new Promise((resolve, reject) => {
+          stream.on('data', () => contexts.add(tryCurrent()?.tenant));
+          stream.on('end', resolve);
+          stream.on('error', reject);
+        });
+        client.release();
+      });
+      expect([...contexts]).toEqual([tenant(n)]);
+    }
+  });
+
   test('holds for the callback of a query that fails', async () => {
     const context = await run(
       { tenant: tenant(1) },

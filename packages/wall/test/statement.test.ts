@@ -98,6 +98,7 @@ describe('what a statement is', () => {
     ['begin isolation level serializable', 'begin'],
     ['START TRANSACTION READ ONLY', 'begin'],
     ['commit', 'commit'],
+    ['commit\u00a0', 'data'],
     ['END', 'commit'],
     ['commit and chain', 'commit'],
     ['rollback', 'rollback'],

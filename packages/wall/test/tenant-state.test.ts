@@ -200,6 +200,21 @@ describe('a change of state that meets transactions on their way', () => {
     });
   });
 
+  test.each(['select partywall.enter($1)', 'select partywall.enter_since($1, null)', 'select partywall.enter_since($1, 0)'])(
+    '%s holds that lock',
+    async (enter) => {
+      const n = own();
+      const client = await raw();
+      await client.query('begin');
+      await client.query(enter, [tenant(n)]);
+      const free = async () =>
+        (await wall.database.query('select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as free', [`partywall:${tenant(n)}`])).rows[0];
+      expect(await free()).toEqual({ free: false });
+      await client.query('commit');
+      expect(await free()).toEqual({ free: true });
+    },
+  );
+
   test('is not overtaken by an admission that was given while it was not yet committed', async () => {
     const n = own();
     const single = wall.pool({ max: 1 });
