@@ -7,10 +7,10 @@ import { PartywallError } from '../errors.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
 import { takeApplyLock } from './apply-lock.ts';
-import { bootstrapEndedFact, forgetBackfill } from './facts.ts';
+import { bootstrapEndedFact } from './facts.ts';
 import { describeSession, type GateReport, switchGate } from './gate.ts';
 import { planWall, type WallPlan, type WallStep } from './plan.ts';
-import { backfillSteps } from './plan-expand.ts';
+import { settleStep } from './plan-expand.ts';
 import { refuseUnprivileged } from './privileges.ts';
 import { quarantine } from './quarantine.ts';
 import { passwordStatements, type RolePasswords } from './roles.ts';
@@ -158,16 +158,15 @@ async function runRounds(first: WallPlan, context: StepContext, options: ApplyOp
  * wrote them.
  */
 async function refill(catalog: Catalog, context: StepContext, options: ApplyOptions): Promise<string[]> {
-  const wanted = wantedWall(options.model, catalog);
-  const filled: string[] = [];
-  for (const step of backfillSteps(options.model, catalog, wanted, new Set())) {
-    if (step.action.kind !== 'backfill' || (await fillableRows(step.action, context.client)) === 0) continue;
+  const step = settleStep(options.model, catalog, wantedWall(options.model, catalog));
+  if (!step) return [];
+  for (const backfill of step.action.backfills) {
+    if ((await fillableRows(backfill, context.client)) === 0) continue;
     options.onProgress?.({ kind: 'step', step, at: 1, of: 1 });
-    await context.client.query(forgetBackfill(step.action.table));
-    await runStep(step, { ...context, onProgress: (done, total) => options.onProgress?.({ kind: 'backfill', step, done, total }) });
-    filled.push(step.id);
+    await runStep(step, context);
+    return [step.id];
   }
-  return filled;
+  return [];
 }
 
 function stepsOf(plan: WallPlan, phase: WallStep['phase']): WallStep[] {

@@ -20,15 +20,29 @@ export function addedFact(relation: Relation): string {
   return `column:${relation.table}`;
 }
 
-/** The table is gone through again. */
-export function forgetBackfill(table: TableName): string {
-  return `delete from partywall.facts where name = ${literal(`backfill:${table}`)}`;
+/**
+ * Progress of the backfill of a table: `{ block }` while it goes through it, `passed` when it has reached the end, `done` when no older
+ * transaction can show another row without a tenant.
+ */
+export function backfillFact(table: TableName): string {
+  return `backfill:${table}`;
 }
 
-/** Tables whose backfill has reached the end, from `partywall.facts`. */
-export function backfilled(catalog: Catalog): ReadonlySet<string> {
-  const facts = catalog.runtime?.facts ?? {};
-  return new Set(Object.keys(facts).flatMap((name) => (name.startsWith('backfill:') && facts[name] === 'done' ? [name.slice('backfill:'.length)] : [])));
+/** The table is gone through again. */
+export function forgetBackfill(table: TableName): string {
+  return `delete from partywall.facts where name = ${literal(backfillFact(table))}`;
+}
+
+/** What passed counts as done. */
+export const settleBackfills = `update partywall.facts set value = '"done"', changed_at = now() where name like 'backfill:%' and value = '"passed"'`;
+
+export function isPassed(table: TableName, catalog: Catalog): boolean {
+  const fact = catalog.runtime?.facts?.[backfillFact(table)];
+  return fact === 'passed' || fact === 'done';
+}
+
+export function isSettled(catalog: Catalog): boolean {
+  return !Object.entries(catalog.runtime?.facts ?? {}).some(([name, value]) => name.startsWith('backfill:') && value === 'passed');
 }
 
 /** Records that there is a quarantine, also where one was left by an earlier wall. */

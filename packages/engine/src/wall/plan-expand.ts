@@ -13,11 +13,11 @@ import {
   tenantByPaths,
   truncateTriggerName,
 } from './derive-sql.ts';
-import { addedFact, backfilled, bootstrapEndedFact, forgetBackfill, noteQuarantineSql, setFact } from './facts.ts';
+import { addedFact, bootstrapEndedFact, forgetBackfill, isPassed, isSettled, noteQuarantineSql, setFact } from './facts.ts';
 import { missingGrants } from './grants.ts';
 import { wallName } from './names.ts';
 import { operationsSql } from './operations-sql.ts';
-import type { StepAction, WallStep } from './plan.ts';
+import type { Backfill, StepAction, WallStep } from './plan.ts';
 import { roleStatements } from './roles.ts';
 import { runtimeGrants, runtimeLock, runtimeSql } from './runtime.ts';
 import { tenantColumn, type WantedTable, type WantedUnique, type WantedWall } from './shape.ts';
@@ -31,9 +31,10 @@ export function planExpand(model: TenancyModel, catalog: Catalog, wanted: Wanted
   return [
     ...runtimeSteps(model, catalog, wanted),
     ...columnSteps(model, catalog, wanted),
-    ...backfillSteps(model, catalog, wanted, backfilled(catalog)),
+    ...backfillSteps(model, catalog, wanted).filter((step) => step.table === undefined || !isPassed(step.table, catalog)),
     ...keySteps(catalog, wanted),
     ...grantSteps(model, catalog, wanted),
+    ...settleSteps(model, catalog, wanted),
   ];
 }
 
@@ -142,27 +143,47 @@ function addColumn(model: TenancyModel, catalog: Catalog, table: WantedTable, wa
   ];
 }
 
-/** For every table that has something to be filled from, but those in `done`. */
-export function backfillSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall, done: ReadonlySet<string>): WallStep[] {
+/** For every table that has something to be filled from, parents first. */
+function backfillSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): (WallStep & { action: Backfill })[] {
   const bootstrap = bootstrapTenant(model, catalog, wanted);
-  const steps: WallStep[] = [];
-  for (const table of wanted.tables.values()) {
+  return [...wanted.tables.values()].flatMap((table) => {
     const { rule, relation } = table;
-    if (!rule?.added || relation.kind !== 'table' || done.has(relation.table) || tenantColumn(table)?.notNull) continue;
+    if (!rule?.added || relation.kind !== 'table' || tenantColumn(table)?.notNull) return [];
     const sources = [...(rule.paths.length > 0 ? [tenantByPaths(rule.paths, 'row', wanted)] : []), ...(bootstrap === undefined ? [] : [bootstrap])];
-    if (sources.length === 0) continue;
-    steps.push({
+    if (sources.length === 0) return [];
+    return {
       id: `expand/backfill/${relation.table}`,
-      phase: 'expand',
+      phase: 'expand' as const,
       table: relation.table,
       title: `fill ${table.column} of ${relation.estimatedRows < 0 ? 'all' : `about ${Math.round(relation.estimatedRows)}`} rows`,
       reason: `from ${[...rule.paths.map((path) => path.table), ...(bootstrap === undefined ? [] : ['the bootstrap tenant'])].join(', then ')}`,
-      lock: 'none',
-      action: { kind: 'backfill', table: relation.table, column: table.column, tenant: `coalesce(${sources.join(', ')})` },
-    });
-  }
-  return steps;
+      lock: 'none' as const,
+      action: { kind: 'backfill' as const, table: relation.table, column: table.column, tenant: `coalesce(${sources.join(', ')})` },
+    };
+  });
 }
+
+/** All backfills once more, after whatever was open while they ran; undefined where there is none. */
+export function settleStep(model: TenancyModel, catalog: Catalog, wanted: WantedWall): (WallStep & { action: Settle }) | undefined {
+  const backfills = backfillSteps(model, catalog, wanted).map((step) => step.action);
+  if (backfills.length === 0) return undefined;
+  return {
+    id: 'expand/late-rows',
+    phase: 'expand',
+    title: 'fill what older transactions wrote',
+    reason: 'a transaction that does not see its parent’s tenant yet may show its row after the backfill has passed',
+    lock: 'none',
+    action: { kind: 'settle', backfills },
+  };
+}
+
+/** Wanted as long as a backfill has not passed, or has and nobody has waited since. */
+function settleSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
+  const step = settleStep(model, catalog, wanted);
+  return step && !(isSettled(catalog) && step.action.backfills.every(({ table }) => isPassed(table, catalog))) ? [step] : [];
+}
+
+type Settle = Extract<StepAction, { kind: 'settle' }>;
 
 function keySteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
   const steps: WallStep[] = [];

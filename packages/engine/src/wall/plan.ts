@@ -41,10 +41,20 @@ export type StepAction =
   | { readonly kind: 'transaction'; readonly statements: readonly string[] }
   /** Outside a transaction; `cleanup` removes what a failed attempt left. */
   | { readonly kind: 'concurrent'; readonly cleanup?: string; readonly statement: string }
-  /** Fills a tenant column in batches; `table` is a storage relation (a leaf, never a partitioned parent). */
-  | { readonly kind: 'backfill'; readonly table: TableName; readonly column: string; readonly tenant: string }
+  | Backfill
+  /** Waits for the transactions that are older than the backfills, and fills what they wrote, in this order. */
+  | { readonly kind: 'settle'; readonly backfills: readonly Backfill[] }
   /** Nothing for the database: the application moves. */
   | { readonly kind: 'gate' };
+
+/** Fills a tenant column in batches; `table` is a storage relation (a leaf, never a partitioned parent). */
+export interface Backfill {
+  readonly kind: 'backfill';
+  readonly table: TableName;
+  readonly column: string;
+  /** Expression over the row `row`. */
+  readonly tenant: string;
+}
 
 /** The SQL of a step as `diff` shows it. */
 export function stepSql(step: WallStep): string[] {
@@ -55,6 +65,8 @@ export function stepSql(step: WallStep): string[] {
       return [...(step.action.cleanup ? [step.action.cleanup] : []), step.action.statement];
     case 'backfill':
       return [`-- in batches of blocks, skipping locked rows, resumable\n${backfillSql(step.action)}`];
+    case 'settle':
+      return ['-- when no transaction is open that is older than the backfills: each of them once more, where it finds rows'];
     case 'gate':
       return [];
   }
@@ -64,7 +76,7 @@ export function stepSql(step: WallStep): string[] {
  * One batch of a backfill: $1 and $2 bound the blocks. Rows that a writer holds are skipped and visited in a later pass, so the
  * backfill never waits for a writer and no deadlock can make one its victim.
  */
-export function backfillSql(action: { readonly table: TableName; readonly column: string; readonly tenant: string }): string {
+export function backfillSql(action: Backfill): string {
   const table = quoted(action.table);
   return `with batch as materialized (
   select row.ctid as at, ${action.tenant} as tenant from only ${table} row

@@ -4,8 +4,8 @@ import { sqlState } from '../db/connect.ts';
 import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
 import { partsOf } from '../model/table-name.ts';
-import { setFact } from './facts.ts';
-import { backfillSql, type WallStep } from './plan.ts';
+import { backfillFact, setFact, settleBackfills } from './facts.ts';
+import { type Backfill, backfillSql, type WallStep } from './plan.ts';
 
 /**
  * How long a statement may wait for its lock. While it waits, every later writer of the table queues behind it, so this is the
@@ -49,6 +49,8 @@ export async function runStep(step: WallStep, context: StepContext): Promise<voi
       return runConcurrent(step.action, context);
     case 'backfill':
       return runBackfill(step.action, context);
+    case 'settle':
+      return runSettle(step.action.backfills, context);
     case 'gate':
       return;
   }
@@ -98,38 +100,26 @@ async function runConcurrent(action: { cleanup?: string; statement: string }, { 
   await client.query(action.statement);
 }
 
-type Backfill = Extract<WallStep['action'], { kind: 'backfill' }>;
-
 async function runBackfill(action: Backfill, context: StepContext): Promise<void> {
   const { client, signal } = context;
-  const fact = `backfill:${action.table}`;
+  const fact = backfillFact(action.table);
   const started = await client.query<{ value: unknown }>('select value from partywall.facts where name = $1', [fact]);
-  let older = await openTransactions(client);
   let from = blockIn(started.rows[0]?.value);
-  let left = Number.POSITIVE_INFINITY;
-  for (let stalled = 0; stalled < passesMax; ) {
-    await fillFrom(from, action, fact, context);
-    let remaining = await fillableRows(action, client);
-    if (remaining === 0 && older.size > 0) {
-      await outlast(older, action, context);
-      older = new Set();
-      remaining = await fillableRows(action, client);
-    }
-    if (remaining === 0) {
-      await client.query(setFact(fact, 'done'));
+  // A row whose parent is further back in the same table waits for the next pass, so only passes that fill nothing count.
+  for (let stalled = 0; stalled < passesMax; from = 0) {
+    const filled = await fillFrom(from, action, context);
+    if ((await fillableRows(action, client)) === 0) {
+      await client.query(setFact(fact, 'passed'));
       return;
     }
-    // A row whose parent is further back in the same table waits for the next pass; only passes that fill nothing count.
-    stalled = remaining < left ? 0 : stalled + 1;
-    left = remaining;
-    from = 0;
-    await pause(stalled + 1, signal);
+    stalled = filled > 0 ? 0 : stalled + 1;
+    if (stalled > 0) await pause(stalled, signal);
   }
-  throw new PartywallError('lock_not_acquired', `filling ${action.column} of ${action.table}: ${left} rows were still locked after ${passesMax} passes`);
+  throw new PartywallError('lock_not_acquired', `filling ${action.column} of ${action.table}: rows were still locked after ${passesMax} passes`);
 }
 
-/** Rows written meanwhile lie behind the end or before the cursor; the trigger has filled them. */
-async function fillFrom(start: number, action: Backfill, fact: string, context: StepContext): Promise<void> {
+/** Returns how many rows it filled. Rows written meanwhile lie behind the end or before the cursor; the trigger has filled them. */
+async function fillFrom(start: number, action: Backfill, context: StepContext): Promise<number> {
   const { schema, name } = partsOf(action.table);
   const size = await context.client.query<{ blocks: number }>(
     'select (pg_relation_size(format($$%I.%I$$, $1::text, $2::text)::regclass) / current_setting($$block_size$$)::int)::int as blocks',
@@ -137,16 +127,39 @@ async function fillFrom(start: number, action: Backfill, fact: string, context: 
   );
   const end = size.rows[0]?.blocks ?? 0;
   let blocks: number = batchBlocks.start;
+  let filled = 0;
   for (let from = start; from < end; ) {
     context.signal?.throwIfAborted();
     const to = Math.min(from + blocks, end);
     const began = performance.now();
-    await fillBatch(action, fact, from, to, context);
+    filled += await fillBatch(action, from, to, context);
     const took = performance.now() - began;
     blocks = Math.min(batchBlocks.max, Math.max(batchBlocks.min, Math.round((blocks * batchTargetMs) / Math.max(took, 1))));
     from = to;
     context.onProgress(from, end);
   }
+  return filled;
+}
+
+/**
+ * A transaction that is older than the backfill of a parent does not see that parent's tenant; it may write a child without one, and
+ * show it after the child's backfill has passed. What is filled here may again be a parent, so it goes round until nothing is found.
+ */
+async function runSettle(backfills: readonly Backfill[], context: StepContext): Promise<void> {
+  const { client } = context;
+  for (let round = 1; round <= passesMax; round += 1) {
+    await outlast(await openTransactions(client), context);
+    let found = 0;
+    for (const backfill of backfills) {
+      if ((await fillableRows(backfill, client)) === 0) continue;
+      found += 1;
+      await runBackfill(backfill, context);
+    }
+    if (found > 0) continue;
+    await client.query(settleBackfills);
+    return;
+  }
+  throw new PartywallError('lock_not_acquired', `filling what older transactions wrote: there was more after ${passesMax} rounds`);
 }
 
 /** Open transactions of other sessions in this database, by a name of each. */
@@ -159,33 +172,29 @@ async function openTransactions(client: pg.ClientBase): Promise<Set<string>> {
   return new Set(rows.map((row) => row.name));
 }
 
-/**
- * A transaction that is older than the backfill of this table may have written a row whose parent had no tenant in its snapshot,
- * and may show that row only after the last pass: it has to end before the table counts as filled.
- */
-async function outlast(older: ReadonlySet<string>, action: Backfill, { client, signal, lockAttempts = lockAttemptsDefault }: StepContext): Promise<void> {
+/** Waits until none of these transactions is open any more. */
+async function outlast(older: ReadonlySet<string>, { client, signal, lockAttempts = lockAttemptsDefault }: StepContext): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     const open = await openTransactions(client);
     const left = [...older].filter((name) => open.has(name));
     if (left.length === 0) return;
     if (attempt >= lockAttempts) {
-      throw new PartywallError(
-        'lock_not_acquired',
-        `filling ${action.column} of ${action.table}: ${left.length} ${left.length === 1 ? 'transaction that is older is' : 'transactions that are older are'} still open`,
-      );
+      const are = left.length === 1 ? 'transaction that is older is' : 'transactions that are older are';
+      throw new PartywallError('lock_not_acquired', `filling what older transactions wrote: ${left.length} ${are} still open`);
     }
     await pause(attempt, signal);
   }
 }
 
-async function fillBatch(action: Backfill, fact: string, from: number, to: number, { client, quiet }: StepContext): Promise<void> {
+async function fillBatch(action: Backfill, from: number, to: number, { client, quiet }: StepContext): Promise<number> {
   await client.query('begin');
   try {
     // The application's triggers (mail, outbox, updated_at) are about what people change; this changes nothing they know.
     if (quiet) await client.query('set local session_replication_role = replica');
-    await client.query(backfillSql(action), [`(${from},0)`, `(${to},0)`]);
-    await client.query(setFact(fact, { block: to }));
+    const { rowCount } = await client.query(backfillSql(action), [`(${from},0)`, `(${to},0)`]);
+    await client.query(setFact(backfillFact(action.table), { block: to }));
     await client.query('commit');
+    return rowCount ?? 0;
   } catch (error) {
     await rollback(client);
     throw error;
