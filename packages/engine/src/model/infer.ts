@@ -15,6 +15,7 @@ import { ownTenantColumn } from './tenant-columns.ts';
 import { findRoot } from './tenant-root.ts';
 import { judgeUniques, outsiders } from './uniques.ts';
 import { wallRoles } from './wall-roles.ts';
+import { compact } from './words.ts';
 
 export interface InferOptions {
   /** The tenant root, where names and references do not decide it. */
@@ -46,7 +47,9 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
   const { existing } = options;
   const listed = listedTables(catalog);
   const references = readReferences(catalog, listed);
-  const root = findRoot(catalog, listed, references, options.root ?? existing?.tenant.table);
+  const found = findRoot(catalog, listed, references, options.root ?? existing?.tenant.table);
+  // Once columns of that name are in the database, a new table that has one means the same by it.
+  const root = existing ? { ...found, names: new Set([...found.names, compact(existing.column)]) } : found;
   const tables = new Map(listed.map((relation) => [relation.table, relation]));
   const survey: Survey = { catalog, tables, references, root, rules: new Map(), followers: followers(catalog) };
   const added = addedColumn(listed, existing);

@@ -1,4 +1,4 @@
-import type { Catalog, Relation } from '../catalog/catalog.ts';
+import { type Catalog, columnOf, type Relation } from '../catalog/catalog.ts';
 import type { followers } from './listed-tables.ts';
 import type { TableRule } from './model.ts';
 import type { References } from './references.ts';
@@ -19,9 +19,10 @@ export function isScopedTable(survey: Survey, table: TableName): boolean {
   return table === survey.root.table || survey.rules.get(table)?.scope === 'scoped';
 }
 
-/** The tenant column of a scoped table that it has today. */
+/** The tenant column of a scoped table that it has today; one that Partywall added is there once apply has run. */
 export function liveTenantColumn(survey: Survey, table: TableName): string | undefined {
   if (table === survey.root.table) return survey.root.key;
   const rule = survey.rules.get(table);
-  return rule?.scope === 'scoped' && !rule.added ? rule.column : undefined;
+  const relation = survey.tables.get(table);
+  return rule?.scope === 'scoped' && relation && columnOf(relation, rule.column) ? rule.column : undefined;
 }

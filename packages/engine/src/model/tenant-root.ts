@@ -218,9 +218,11 @@ function saysTenant(listed: readonly Relation[], root: Relation, names: Readonly
 function describe(standing: Standing, all: number): string {
   const named = all - standing.keyed;
   const tables = (count: number) => (count === 1 ? '1 table' : `${count} tables`);
-  return named > 0
-    ? `${tables(standing.keyed)} refer to it and ${named} more hold its key or that of what belongs to it`
-    : `${tables(standing.keyed)} ${standing.keyed === 1 ? 'refers' : 'refer'} to it`;
+  const verb = (count: number, one: string, many: string) => (count === 1 ? one : many);
+  const refer = `${tables(standing.keyed)} ${verb(standing.keyed, 'refers', 'refer')} to it`;
+  if (named === 0) return refer;
+  const hold = `${verb(named, 'holds', 'hold')} its key or that of what belongs to it`;
+  return standing.keyed === 0 ? `${tables(named)} ${hold}` : `${refer} and ${named} more ${hold}`;
 }
 
 function mostReferenced(listed: readonly Relation[], references: References): RootCandidate[] {

@@ -2,9 +2,11 @@ import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import vm from 'node:vm';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ident } from '../../src/db/sql.ts';
 import { checkModel } from '../../src/model/check.ts';
+import { object, print, printComment } from '../../src/model/config-text.ts';
 import { modelFingerprint } from '../../src/model/fingerprint.ts';
 import { inferModel } from '../../src/model/infer.ts';
 import { parseModel } from '../../src/model/model.ts';
@@ -82,6 +84,12 @@ describe('names of any kind', () => {
     );
     expect(['users', '"Users"', '"USERS"'].map((table) => told(inferred, table))).toEqual(['scoped by tenant_id', 'scoped by tenant_id', 'unclassified']);
   });
+});
+
+test.each(hostile)('%j is printed as a key and as a value that evaluate to it', (name) => {
+  const source = print(object([[name, name]]));
+  expect(Object.entries(vm.runInNewContext(`(${source})`))).toEqual([[name, name]]);
+  expect(vm.runInNewContext(`(${source} ${printComment(name)}\n)`)).toBeDefined();
 });
 
 describe('a table name', () => {

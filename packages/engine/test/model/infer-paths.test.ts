@@ -50,6 +50,8 @@ describe('a table with a tenant column', () => {
     const inferred = await model(`${tenants} create table preferences (id int primary key, theme text, current_tenant_id uuid references tenants)`);
     expect(told(inferred, 'preferences')).toBe('unclassified');
     expect(why(inferred, 'preferences')).toContain('does not say whose the row is');
+    const always = await model(`${tenants} create table desks (id int primary key, current_tenant_id uuid not null references tenants)`);
+    expect(told(always, 'desks')).toBe('scoped by current_tenant_id');
   });
 
   test('names it by the composite key to its parent', async () => {

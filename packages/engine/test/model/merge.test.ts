@@ -62,6 +62,14 @@ describe('an update', () => {
     expect(checkModel(inferred.model, given).filter(({ kind, severity }) => severity === 'error' && kind !== 'vanished')).toEqual([]);
   });
 
+  test('takes a new table that carries the added column, or a key with it, as it is', async () => {
+    const given = await catalog(`${schema} alter table orders add org uuid not null references organizations; alter table orders add unique (org, id);
+      create table parcels (id int primary key, org uuid not null); create table labels (id int primary key, owner uuid not null, order_id int not null, foreign key (owner, order_id) references orders (org, id))`);
+    const { inferred } = updateModel(given, parseModel(written));
+    expect(inferred.model.tables.get(named('parcels'))).toMatchObject({ scope: 'scoped', column: 'org', added: false });
+    expect(inferred.model.tables.get(named('labels'))).toMatchObject({ scope: 'scoped', column: 'owner', added: false });
+  });
+
   test('of a model that was inferred changes nothing', async () => {
     const first = await model(schema);
     const given = await catalog(schema);
