@@ -8,7 +8,7 @@ import { generalTenantColumn, type RootKey, tenantColumnNames, tenantNouns } fro
 import { compact, stemOf } from './words.ts';
 
 /** A table that may be the tenant root. */
-export interface RootCandidate {
+interface RootCandidate {
   readonly table: TableName;
   readonly score: number;
   /** `12 tables refer to it, 3 more have a column named after it`. */
@@ -73,7 +73,7 @@ function isDecisive({ standing, held }: Ranked, tables: number): boolean {
 
 type Ranked = RootCandidate & { readonly standing: Standing; readonly held: number };
 
-export function rankRoots(listed: readonly Relation[], references: References): Ranked[] {
+function rankRoots(listed: readonly Relation[], references: References): Ranked[] {
   const shared = prefixes(listed);
   const standings = listed.flatMap((relation) => {
     const noun = nounOf(relation, shared);
