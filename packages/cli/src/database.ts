@@ -12,18 +12,17 @@ export async function liveCatalog(url: string, purpose: string): Promise<Catalog
   }
 }
 
-/**
- * A database in which nothing of the model exists is another one, which says more than a list of all its tables.
- *
- * @throws PartywallError wrong_database
- */
-export function refuseStranger(model: TenancyModel, catalog: Catalog): void {
+/** What tells that a database is another one than the model's, which says more than a list of all tables: nothing of it is there. */
+export function strangeness(model: TenancyModel, catalog: Catalog): string | undefined {
   const known = [model.tenant.table, ...model.tables.keys()];
-  if (known.some((table) => catalog.relations.has(table))) return;
-  throw new PartywallError(
-    'wrong_database',
-    `comparing the tenancy model with ${catalog.database}: none of its ${known.length} tables is there, not even the tenant root ${model.tenant.table}`,
-  );
+  if (known.some((table) => catalog.relations.has(table))) return undefined;
+  return `none of its ${known.length} tables is there, not even the tenant root ${model.tenant.table}`;
+}
+
+/** @throws PartywallError wrong_database */
+export function refuseStranger(model: TenancyModel, catalog: Catalog): void {
+  const strange = strangeness(model, catalog);
+  if (strange !== undefined) throw new PartywallError('wrong_database', `comparing the tenancy model with ${catalog.database}: ${strange}`);
 }
 
 /**

@@ -65,39 +65,37 @@ test('a database that is not there, and a server that is not, are named', async 
   expect((await doctor(on, ['--url', 'postgresql://me@127.0.0.1:1/crm'])).line('database')?.message).toContain('ECONNREFUSED');
 });
 
-test('a role without BYPASSRLS or CREATEROLE is told what it lacks, and how it gets it', async () => {
+test.each([
+  ['BYPASSRLS', 'createrole nobypassrls', true],
+  ['CREATEROLE', 'nocreaterole bypassrls', true],
+  ['who own 4 tables', 'createrole bypassrls', false],
+  ['CREATE on database', 'createrole bypassrls', true],
+])('a role that lacks something is told so: %s', async (lack, attributes, owns) => {
   const on = await portal();
-  const name = await role(on, 'nobypassrls', true);
+  const name = await role(on, attributes, owns);
   const { status, line } = await doctor(on, ['--url', on.database.urlAs(name)]);
   expect(status).toBe(1);
-  expect(line('privileges')).toMatchObject({
-    status: 'fail',
-    message: `${name} lacks CREATEROLE and BYPASSRLS`,
-    hint: `as a superuser: alter role ${name} createrole bypassrls`,
-  });
-  expect(line('owner')?.status).toBe('pass');
+  expect(line('privileges')).toMatchObject({ status: 'fail', message: expect.stringContaining(lack) });
 });
 
-test('a role that has both but owns no table is told who does', async () => {
-  const on = await portal();
-  const name = await role(on, 'createrole bypassrls', false);
-  const { line } = await doctor(on, ['--url', on.database.urlAs(name)]);
-  expect(line('privileges')).toMatchObject({
-    status: 'fail',
-    message: `${name} lacks CREATE on database ${on.database.name} and schema public`,
-    hint: `as a superuser: grant create on database ${on.database.name} to ${name}; grant create on schema public to ${name}`,
-  });
-  expect(line('owner')).toMatchObject({ status: 'fail', message: '4 of 4 tables of the model belong to postgres' });
-});
-
-test('a role that owns the tables and has both rights can apply, as doctor says', async () => {
+test('a role that passes can apply every phase, as doctor says', async () => {
   const on = await portal();
   const name = await role(on, 'createrole bypassrls', true);
   await on.database.query(`grant create on database ${on.database.name} to ${name}; grant create on schema public to ${name}`);
-  const url = on.database.urlAs(name);
-  const { lines } = await doctor(on, ['--url', url]);
+  // Before PostgreSQL 16 only a superuser makes a role with BYPASSRLS.
+  const { rows } = await on.database.query<{ old: boolean }>("select current_setting('server_version_num')::int < 160000 as old");
+  if (rows[0]?.old) for (const made of [on.roles.system, on.roles.service]) await on.database.query(`create role ${made} login bypassrls`);
+  const env = { DATABASE_URL: on.database.urlAs(name) };
+  const { lines } = await doctor({ cwd: on.cwd, env });
   expect(lines.filter(({ status }) => status === 'fail')).toEqual([]);
-  expect(await partywall(['apply', '--phase', 'expand'], { cwd: on.cwd, env: { DATABASE_URL: url } })).toMatchObject({ status: 0 });
+  expect(await partywall(['apply', '--phase', 'expand'], { cwd: on.cwd, env })).toMatchObject({ status: 0 });
+  expect(await partywall(['apply', '--phase', 'contract', '--yes', '--skip-gate'], { cwd: on.cwd, env })).toMatchObject({ status: 0 });
+});
+
+test('a table that the model does not know is counted', async () => {
+  const on = await portal();
+  await on.database.query('create table invoices (id int primary key)');
+  expect((await doctor(on)).line('model')).toMatchObject({ status: 'fail', message: 'the model and the database differ in 1 places' });
 });
 
 test('an application connection to another database, or past the policies, fails', async () => {

@@ -24,6 +24,7 @@ export { type ApplyOptions, type ApplyProgress, type ApplyReport, applyWall } fr
 export { describeSession, type GateReport, type GateSession, switchGate } from './wall/gate.ts';
 export { adviseIndexes, type IndexAdvice } from './wall/index-advice.ts';
 export { planWall, stepSql, type WallPlan, type WallStep } from './wall/plan.ts';
+export { missingRights } from './wall/privileges.ts';
 export type { RolePasswords } from './wall/roles.ts';
 export { type RollbackOptions, type RollbackReport, rollbackWall } from './wall/rollback.ts';
 export { type TenantState, tenantStates, wallStates } from './wall/runtime.ts';

@@ -1,4 +1,15 @@
-import { adviseIndexes, type Catalog, connect, describeTarget, type IndexAdvice, PartywallError, readCatalog, type TenancyModel } from '@partywall/engine';
+import {
+  adviseIndexes,
+  type Catalog,
+  checkModel,
+  connect,
+  describeTarget,
+  type IndexAdvice,
+  missingRights,
+  PartywallError,
+  readCatalog,
+  type TenancyModel,
+} from '@partywall/engine';
 import type { Command } from 'commander';
 import { loadConfig } from '../config-file.ts';
 import { type Answer, type CommandContext, databaseUrl, type Start } from '../context.ts';
@@ -7,7 +18,7 @@ import { appConnectionLine } from '../doctor/app-connection.ts';
 import { indexLines } from '../doctor/indexes.ts';
 import { fail, type Line, pass, skip } from '../doctor/line.ts';
 import { findMigrations, type MigrationFolder, migrationLine } from '../doctor/migrations.ts';
-import { standingLines } from '../doctor/standing.ts';
+import { driftLine, phaseLine, privilegesLine, rolesLine } from '../doctor/standing.ts';
 import { helpEnding } from './help.ts';
 
 interface DoctorFlags {
@@ -58,10 +69,14 @@ async function doctor(ctx: CommandContext, flags: DoctorFlags): Promise<Answer> 
 }
 
 async function databaseLines(ctx: CommandContext, client: Connection, catalog: Catalog, model: TenancyModel | undefined): Promise<Line[]> {
-  const lines = standingLines(catalog, model);
-  if (!model) return lines;
-  lines.push(await appConnectionLine(ctx.env['PARTYWALL_APP_URL'], client, catalog, model));
-  return lines;
+  if (!model) return [privilegesLine(catalog, undefined), phaseLine(catalog)];
+  return [
+    privilegesLine(catalog, await missingRights(client, catalog, model)),
+    rolesLine(catalog, model),
+    phaseLine(catalog),
+    driftLine(checkModel(model, catalog)),
+    await appConnectionLine(ctx.env['PARTYWALL_APP_URL'], client, catalog, model),
+  ];
 }
 
 function migrationLines(folders: readonly MigrationFolder[], catalog: Catalog | undefined, client: Connection | undefined): Promise<Line[]> {

@@ -6,8 +6,7 @@ import type { TenancyModel } from '../model/model.ts';
 import { type RolePasswords, roleStatements } from './roles.ts';
 
 /**
- * Asks before anything is done, so that a missing right never leaves half a phase. The server answers for the connected role: what
- * it may do through others, and whether these rights need SET ROLE, is its business.
+ * Asks before anything is done, so that a missing right never leaves half a phase.
  *
  * @throws PartywallError permission_missing
  */
@@ -17,8 +16,20 @@ export async function refuseUnprivileged(
   model: TenancyModel,
   options: { url: string; passwords?: RolePasswords },
 ): Promise<void> {
+  const lacks = await missingRights(client, catalog, model, options.passwords ?? {});
+  if (lacks.length === 0) return;
+  throw new PartywallError('permission_missing', `applying to ${describeTarget(options.url)}: role ${catalog.currentUser} lacks ${lacks[0]}`, {
+    details: lacks,
+  });
+}
+
+/**
+ * What the connected role lacks to apply the wall, a line each. The server answers for it: what it may do through other roles, and
+ * whether these rights need SET ROLE, is its business.
+ */
+export async function missingRights(client: pg.ClientBase, catalog: Catalog, model: TenancyModel, passwords: RolePasswords = {}): Promise<string[]> {
   const role = catalog.roles.get(catalog.currentUser);
-  if (role?.superuser) return;
+  if (role?.superuser) return [];
   const relations = [...catalog.relations.values()].filter((relation) => model.schemas.includes(relation.schema) && !relation.extension);
   const standing = catalog.defaultPrivileges.filter(({ grants }) => grants.some(({ grantee }) => grantee === 'public' || grantee === model.roles.app));
   const owners = [...relations.map(({ owner }) => owner), ...(catalog.runtime ? [catalog.runtime.owner] : []), ...standing.map((entry) => entry.role)];
@@ -30,16 +41,12 @@ export async function refuseUnprivileged(
   );
   const { owners: strangers = [], places = [] } = rows[0] ?? {};
   const foreign = relations.filter(({ owner }) => strangers.includes(owner)).length;
-  const lacks = [
+  return [
     ...(strangers.length > 0 ? [`the rights of ${strangers.join(', ')}${foreign > 0 ? `, who own ${foreign} tables and views` : ''}`] : []),
     ...(role?.bypassRls ? [] : ['BYPASSRLS, without which validation reads no rows and proves nothing']),
-    ...roleLacks(catalog, model, options.passwords ?? {}),
+    ...roleLacks(catalog, model, passwords),
     ...(places.length > 0 ? [`CREATE on ${places.join(' and ')}, where the wall makes its schema and its indexes`] : []),
   ];
-  if (lacks.length === 0) return;
-  throw new PartywallError('permission_missing', `applying to ${describeTarget(options.url)}: role ${catalog.currentUser} lacks ${lacks[0]}`, {
-    details: lacks,
-  });
 }
 
 /** What making and changing the three roles takes, which PostgreSQL 16 changed. */
