@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { suffix } from '../../../test/support/database.ts';
+import { createDatabase, suffix } from '../../../test/support/database.ts';
 import { folder, json, partywall } from './support/command.ts';
 import { configText, type Portal, portal } from './support/portal.ts';
 
@@ -92,10 +92,19 @@ test('a role that passes can apply every phase, as doctor says', async () => {
   expect(await partywall(['apply', '--phase', 'contract', '--yes', '--skip-gate'], { cwd: on.cwd, env })).toMatchObject({ status: 0 });
 });
 
+test('a database that holds nothing of the model is told apart from one that has drifted', async () => {
+  const on = await portal();
+  const other = await createDatabase();
+  expect((await doctor(on, ['--url', other.url])).line('model')).toMatchObject({
+    status: 'fail',
+    message: expect.stringContaining(`${other.name} is not the database of the model`),
+  });
+});
+
 test('a table that the model does not know is counted', async () => {
   const on = await portal();
   await on.database.query('create table invoices (id int primary key)');
-  expect((await doctor(on)).line('model')).toMatchObject({ status: 'fail', message: 'the model and the database differ in 1 places' });
+  expect((await doctor(on)).line('model')).toMatchObject({ status: 'fail', message: 'the model and the database differ: 1 error' });
 });
 
 test('an application connection to another database, or past the policies, fails', async () => {

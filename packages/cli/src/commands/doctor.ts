@@ -1,7 +1,6 @@
 import {
   adviseIndexes,
   type Catalog,
-  checkModel,
   connect,
   describeTarget,
   type IndexAdvice,
@@ -74,7 +73,7 @@ async function databaseLines(ctx: CommandContext, client: Connection, catalog: C
     privilegesLine(catalog, await missingRights(client, catalog, model)),
     rolesLine(catalog, model),
     phaseLine(catalog),
-    driftLine(checkModel(model, catalog)),
+    driftLine(catalog, model),
     await appConnectionLine(ctx.env['PARTYWALL_APP_URL'], client, catalog, model),
   ];
 }
