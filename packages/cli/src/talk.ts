@@ -17,6 +17,8 @@ export interface Talk {
 }
 
 const redrawIntervalMs = 100;
+/** For a terminal that does not know its width. */
+const defaultColumns = 80;
 const eraseLine = '\r\x1b[2K';
 
 export function createTalk(streams: { stdin: NodeJS.ReadStream; stderr: NodeJS.WriteStream }, now: () => number): Talk {
@@ -43,7 +45,7 @@ export function createTalk(streams: { stdin: NodeJS.ReadStream; stderr: NodeJS.W
     }
     if (at - open.drawnAt < redrawIntervalMs && state.done !== state.total) return;
     open.drawnAt = at;
-    stderr.write(`${eraseLine}${text.slice(0, Math.max(20, stderr.columns - 1))}`);
+    stderr.write(`${eraseLine}${text.slice(0, (stderr.columns || defaultColumns) - 1)}`);
   };
 
   return {
@@ -55,7 +57,8 @@ export function createTalk(streams: { stdin: NodeJS.ReadStream; stderr: NodeJS.W
     progress,
     confirm: async (question, signal) => {
       finish();
-      const prompt = createInterface({ input: stdin, output: stderr });
+      // Not as a terminal: readline would take Ctrl-C for itself, which is to interrupt the command.
+      const prompt = createInterface({ input: stdin, output: stderr, terminal: false });
       try {
         const answer = await prompt.question(`${question} [y/N] `, { signal });
         return /^y(es)?$/i.test(answer.trim());
