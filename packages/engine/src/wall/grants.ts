@@ -1,4 +1,4 @@
-import type { Catalog, Grant, Relation } from '../catalog/catalog.ts';
+import type { Catalog, Grant, Relation, Sequence } from '../catalog/catalog.ts';
 import { ident } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
@@ -65,18 +65,28 @@ export function missingGrants(model: TenancyModel, catalog: Catalog, wanted: Wan
     if (missing.length > 0) changes.push({ table: undefined, statement: `grant usage on schema ${ident(name)} to ${missing.map(ident).join(', ')}` });
   }
   for (const sequence of catalog.sequences) {
-    const table = sequence.ownedBy && catalog.relations.get(sequence.ownedBy.table);
-    if (!table || effectiveRule(model, catalog, table) === undefined) continue;
-    const inserts = appPrivileges(model, catalog, table, wanted).includes('insert');
-    const missing = [...(inserts ? [app] : []), system, service].filter((role) => !holds(sequence.grants, role, 'usage'));
+    const grantees = sequenceUsers(model, catalog, wanted, sequence);
+    const missing = grantees.filter((role) => !holds(sequence.grants, role, 'usage') && sequence.owner !== role);
     if (missing.length > 0) {
       changes.push({
-        table: table.table,
+        table: sequence.ownedBy?.table,
         statement: `grant usage on sequence ${ident(sequence.schema)}.${ident(sequence.name)} to ${missing.map(ident).join(', ')}`,
       });
     }
   }
   return changes;
+}
+
+/**
+ * Who draws numbers from a sequence: whoever inserts into the table that owns it. One that no column owns is used by defaults or by the
+ * application itself, as it always was.
+ */
+function sequenceUsers(model: TenancyModel, catalog: Catalog, wanted: WantedWall, { ownedBy, schema }: Sequence): readonly string[] {
+  const { app, system, service } = model.roles;
+  if (!ownedBy) return model.schemas.includes(schema) ? [app, system, service] : [];
+  const table = catalog.relations.get(ownedBy.table);
+  if (!table || effectiveRule(model, catalog, table) === undefined) return [];
+  return appPrivileges(model, catalog, table, wanted).includes('insert') ? [app, system, service] : [system, service];
 }
 
 /** Grants that the wall cannot stand beside: more than it needs for the application, anything on rows for everyone. */

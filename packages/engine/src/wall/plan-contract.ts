@@ -10,7 +10,7 @@ import type { WallStep } from './plan.ts';
 import { childrenOf, inSchema, transaction, uniqueIndexSteps } from './plan-expand.ts';
 import { recordReplaced } from './replaced.ts';
 import { sameExpression, tenantColumn, tenantDefault, type WantedForeignKey, type WantedTable, type WantedWall } from './shape.ts';
-import { sameSet, usingClause } from './shape-keys.ts';
+import { isBuiltUnderLock, sameSet, usingClause } from './shape-keys.ts';
 
 /**
  * Contract, in this order: defaults change over from parents to the context, so that nothing is refused to the application, which is in
@@ -282,15 +282,15 @@ function uniqueSteps(catalog: Catalog, table: WantedTable): WallStep[] {
   return table.uniques.flatMap((unique) => {
     const { replaces, constraint } = unique;
     const deferral = deferralOf(constraint);
-    const recorded = {
-      table: relation.table,
-      name: replaces.name,
-      definition: ` ${usingClause(replaces)}`,
-      deferral,
-      ...(constraint && { constraint: constraint.definition }),
-      ...(relation.kind === 'partitioned' && { parts: attachedIndexes(catalog, relation, replaces.name) }),
-    };
-    const made = inSchema(relation, unique.name);
+    const underLock = constraint?.deferrable && isBuiltUnderLock(relation);
+    const perTenant = !constraint
+      ? `alter index ${inSchema(relation, unique.name)} rename to ${ident(replaces.name)}`
+      : underLock
+        ? `alter table ${name} add constraint ${ident(constraint.name)} ${constraint.definition.replace('(', `(${ident(table.column)}, `)}`
+        : relation.kind !== 'partitioned'
+          ? `alter table ${name} add constraint ${ident(constraint.name)} unique using index ${ident(unique.name)}${deferral}`
+          : // A partitioned table takes no constraint from an index; there the index alone holds it.
+            `alter index ${inSchema(relation, unique.name)} rename to ${ident(replaces.name)}`;
     const swap = step(
       table,
       'unique',
@@ -298,16 +298,21 @@ function uniqueSteps(catalog: Catalog, table: WantedTable): WallStep[] {
       'a value that is taken must not tell that another tenant has it',
       'brief',
       [
-        recordReplaced({ ...recorded, kind: constraint ? 'unique constraint' : 'unique index' }),
+        recordReplaced({
+          table: relation.table,
+          name: replaces.name,
+          kind: constraint ? 'unique constraint' : 'unique index',
+          definition: ` ${usingClause(replaces)}`,
+          deferral,
+          ...(constraint && { constraint: constraint.definition }),
+          ...(relation.kind === 'partitioned' && { parts: attachedIndexes(catalog, relation, replaces.name) }),
+        }),
         constraint ? `alter table ${name} drop constraint ${ident(constraint.name)}` : `drop index ${inSchema(relation, replaces.name)}`,
-        // A partitioned table takes no constraint from an index; there the index alone holds it.
-        constraint && relation.kind !== 'partitioned'
-          ? `alter table ${name} add constraint ${ident(constraint.name)} unique using index ${ident(unique.name)}${deferral}`
-          : `alter index ${made} rename to ${ident(replaces.name)}`,
+        perTenant,
       ],
       replaces.name,
     );
-    return [...(constraint?.deferrable ? uniqueIndexSteps(catalog, table, unique, 'contract') : []), swap];
+    return [...(constraint?.deferrable && !underLock ? uniqueIndexSteps(catalog, table, unique, 'contract') : []), swap];
   });
 }
 

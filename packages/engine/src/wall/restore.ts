@@ -7,6 +7,7 @@ import type { StepAction, WallStep } from './plan.ts';
 import { descendantsOf, leavesOf } from './plan-contract.ts';
 import { childrenOf, inSchema, transaction } from './plan-expand.ts';
 import { forget, type Replaced, replacedFact, replacedThings } from './replaced.ts';
+import { isBuiltUnderLock } from './shape-keys.ts';
 
 /**
  * Brings back what contract replaced, from its records in `partywall.facts`. Global uniques are built first, because plain keys
@@ -110,7 +111,8 @@ function uniqueRestore(catalog: Catalog, relation: Relation, replaced: Replaced)
   const isPartitioned = relation.kind === 'partitioned';
   const buildName = (on: Relation) => wallName('restored', on.name, on.schema, replaced.kind, replaced.name);
   const partName = (on: Relation) => replaced.parts?.[on.table];
-  const build = buildSteps(catalog, relation, replaced, buildName);
+  const underLock = isConstraint && !isPartitioned && replaced.deferral !== '' && isBuiltUnderLock(relation);
+  const build = underLock ? [] : buildSteps(catalog, relation, replaced, buildName);
   const perTenant = relation.constraints.some((constraint) => constraint.name === replaced.name && constraint.kind === 'unique')
     ? [`alter table ${table} drop constraint ${ident(replaced.name)}`]
     : relation.indexes.some((index) => index.name === replaced.name)
@@ -123,7 +125,7 @@ function uniqueRestore(catalog: Catalog, relation: Relation, replaced: Replaced)
   });
   const back = !isConstraint
     ? `alter index ${inSchema(relation, buildName(relation))} rename to ${ident(replaced.name)}`
-    : isPartitioned
+    : isPartitioned || underLock
       ? `alter table ${table} add constraint ${ident(replaced.name)} ${replaced.constraint ?? ''}`
       : `alter table ${table} add constraint ${ident(replaced.name)} unique using index ${ident(buildName(relation))}${replaced.deferral ?? ''}`;
   const swap = brief(`rollback/unique/${id}`, replaced.table, `bring back ${replaced.name}`, [...perTenant, ...renames, back, forget(replaced)]);

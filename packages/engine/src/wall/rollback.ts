@@ -157,32 +157,42 @@ function deriveStatements(model: TenancyModel, catalog: Catalog, table: WantedTa
 }
 
 function removeSteps(model: TenancyModel, catalog: Catalog): WallStep[] {
-  const steps: WallStep[] = [];
-  for (const relation of catalog.relations.values()) {
-    const name = quoted(relation.table);
+  const relations = [...catalog.relations.values()];
+  // All triggers before any column: a column goes from inheritance children too, and a trigger may write into another table's.
+  const triggers = relations.flatMap((relation) => {
+    // A partition's triggers and attached indexes go with its parent's.
+    const ours = relation.isPartition ? [] : relation.triggers.filter((trigger) => isWallName(trigger.name, ['derive', 'adopt']));
+    return ours.length === 0
+      ? []
+      : [
+          removal(
+            'triggers',
+            relation,
+            ours.map((trigger) => `drop trigger if exists ${ident(trigger.name)} on ${quoted(relation.table)}`),
+          ),
+        ];
+  });
+  const columns = relations.flatMap((relation) => {
     const added = catalog.runtime?.facts?.[addedFact(relation)];
     const statements = [
-      // A partition's triggers and attached indexes go with its parent's.
-      ...relation.triggers
-        .filter((trigger) => isWallName(trigger.name, ['derive', 'adopt']) && !relation.isPartition)
-        .map((trigger) => `drop trigger if exists ${ident(trigger.name)} on ${name}`),
       ...relation.indexes
         .filter((index) => isWallName(index.name) && !index.attachedTo)
         .map((index) => `drop index if exists ${inSchema(relation, index.name)}`),
-      ...(typeof added === 'string' && columnOf(relation, added) ? [`alter table ${name} drop column ${ident(added)}`] : []),
+      ...(typeof added === 'string' && columnOf(relation, added) ? [`alter table ${quoted(relation.table)} drop column ${ident(added)}`] : []),
     ];
-    if (statements.length > 0)
-      steps.push(step(`rollback/table/${relation.table}`, relation.table, 'remove what expand added', 'columns, keys, triggers', statements));
-  }
+    return statements.length === 0 ? [] : [removal('columns', relation, statements)];
+  });
   const root = catalog.relations.get(model.tenant.table);
   const registers = root?.triggers.filter(({ name }) => name === registerTriggerName || name === truncateTriggerName) ?? [];
-  steps.push(
-    step('rollback/runtime', model.tenant.table, 'remove schema partywall', 'nothing refers to it any more; rows taken aside stay', [
-      ...registers.map(({ name }) => `drop trigger ${name} on ${quoted(model.tenant.table)}`),
-      dropRuntime,
-    ]),
-  );
-  return steps;
+  const runtime = step('rollback/runtime', model.tenant.table, 'remove schema partywall', 'nothing refers to it any more; rows taken aside stay', [
+    ...registers.map(({ name }) => `drop trigger ${name} on ${quoted(model.tenant.table)}`),
+    dropRuntime,
+  ]);
+  return [...triggers, ...columns, runtime];
+}
+
+function removal(what: 'triggers' | 'columns', relation: Relation, statements: readonly string[]): WallStep {
+  return step(`rollback/${what}/${relation.table}`, relation.table, `remove the ${what} of expand`, 'expand added them', statements);
 }
 
 /**
@@ -240,7 +250,7 @@ async function runOrExplain(step: WallStep, client: pg.Client, options: Rollback
   } catch (error) {
     const details = error instanceof Error && 'detail' in error && typeof error.detail === 'string' ? error.detail.split('\n') : [];
     const on = step.table === undefined ? '' : ` on ${step.table}`;
-    if (step.id.startsWith('rollback/unique-build/') && sqlState(error) === '23505') {
+    if (step.id.startsWith('rollback/unique') && sqlState(error) === '23505') {
       throw new PartywallError('phase_refused', `${step.title}${on}: tenants share a value by now, which it forbids`, {
         cause: error,
         hint: 'the per-tenant form stays in place and enforcement is off; make the values distinct and run again',

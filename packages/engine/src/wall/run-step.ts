@@ -24,6 +24,7 @@ const passesMax = 20;
 const lockNotAvailable = '55P03';
 const deadlockDetected = '40P01';
 const invalidParameterValue = '22023';
+const insufficientPrivilege = '42501';
 
 export interface StepContext {
   readonly client: pg.ClientBase;
@@ -226,13 +227,19 @@ async function pause(attempt: number, signal: AbortSignal | undefined): Promise<
 }
 
 /**
- * An index build waits for its lock however long the role's own settings say; no policy may bind what is done here; and where this
- * process dies, its statement ends too, so that the next run does not find it still at work.
+ * An index build waits for its lock however long the role's own settings say; no policy may bind what is done here. Where a writer and
+ * a step wait for each other, the step is the one that notices first and gives way. Where this process dies, its statement ends too,
+ * so that the next run does not find it still at work.
  */
 export async function prepareSession(client: pg.ClientBase): Promise<void> {
   await client.query("select set_config('lock_timeout', '0', false), set_config('row_security', 'off', false)");
-  await client.query("set client_connection_check_interval = '500ms'").catch((error: unknown) => {
-    // A server on a platform that cannot watch its connections: a killed run's statement then runs to its end.
-    if (sqlState(error) !== invalidParameterValue) throw error;
+  await setIfPossible(client, "set deadlock_timeout = '50ms'");
+  await setIfPossible(client, "set client_connection_check_interval = '500ms'");
+}
+
+/** A role that is no superuser may not set the one; a server on some platforms cannot watch its connections. */
+async function setIfPossible(client: pg.ClientBase, statement: string): Promise<void> {
+  await client.query(statement).catch((error: unknown) => {
+    if (sqlState(error) !== insufficientPrivilege && sqlState(error) !== invalidParameterValue) throw error;
   });
 }

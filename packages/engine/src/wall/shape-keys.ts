@@ -115,6 +115,16 @@ export function usingClause(index: Index): string {
   return index.definition.slice(head.length);
 }
 
+const builtUnderLockBlocksMax = 10_000;
+
+/**
+ * A deferrable unique cannot be built beside writers without checking at once while it is built, which is what it is there to avoid. Up
+ * to this size (80 MB) it is built under the lock instead, in well under a second.
+ */
+export function isBuiltUnderLock(relation: Relation): boolean {
+  return relation.pages <= builtUnderLockBlocksMax;
+}
+
 function isDeferrable(relation: Relation, index: Index): boolean {
   return relation.constraints.some((constraint) => constraint.index === index.name && constraint.deferrable);
 }
