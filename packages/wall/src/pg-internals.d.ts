@@ -35,6 +35,7 @@ declare module 'pg' {
     /** No query is being answered. */
     readonly readyForQuery: boolean | undefined;
     cancel(client: Client, query: QueuedQuery): void;
+    _handleReadyForQuery(message: { readonly status: TransactionStatus }): void;
     _handleErrorMessage(message: DatabaseError): void;
     _handleNotice(message: DatabaseError): void;
   }

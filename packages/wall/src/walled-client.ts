@@ -8,7 +8,7 @@ import { StatementRefusedError, TenantContextError, translateError, WallError } 
 import { prepareValues, queryOf, textOf } from './query.ts';
 import { isQueryObject, type QueryObject, type QueuedQuery } from './queued-query.ts';
 import { classify } from './statement.ts';
-import { TransactionTrack } from './transaction.ts';
+import { type TransactionStatus, TransactionTrack } from './transaction.ts';
 
 export interface WalledOptions {
   /**
@@ -136,6 +136,10 @@ export class WalledClient extends pg.Client {
 
   set release(release: Release) {
     this.#release = release;
+  }
+
+  override _handleReadyForQuery(message: { readonly status: TransactionStatus }): void {
+    if (!this.#enter.continues(message.status, this.connection)) super._handleReadyForQuery(message);
   }
 
   override _handleErrorMessage(message: pg.DatabaseError): void {

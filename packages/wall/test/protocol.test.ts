@@ -381,6 +381,35 @@ describe('cursors and streams', () => {
     expect((await wall.database.query('select a from loaded order by a')).rows).toEqual([{ a: '1' }, { a: '2' }, { a: '3' }]);
   });
 
+  test('COPY FROM is committed when its stream finishes, and what fails at the commit is its error', async () => {
+    await wall.database.query(`create table parents (id int primary key); create table children (id int primary key, parent int references parents deferrable initially deferred);
+      grant all on parents, children to ${wall.app}`);
+    await as(async (client) => {
+      await pipeline(Readable.from(['1\n']), client.query(copyFrom('copy parents from stdin')));
+      expect(client.getTransactionStatus()).toBe('I');
+      expect((await wall.database.query('select id from parents')).rows).toEqual([{ id: 1 }]);
+      const error = await failure(pipeline(Readable.from(['1\t1\n2\t999\n']), client.query(copyFrom('copy children from stdin'))));
+      expect(error).toMatchObject({ code: '23503' });
+      await inStep(client);
+    });
+    expect((await wall.database.query('select id from children')).rowCount).toBe(0);
+    expect(pool.totalCount).toBe(1);
+  });
+
+  test('COPY and several statements leave no transaction open behind them', async () => {
+    await as(async (client) => {
+      for await (const _ of client.query(copyTo('copy countries to stdout')));
+      await client.query('copy countries to stdout');
+      expect(client.getTransactionStatus()).toBe('I');
+      await client.query('select 1; select 2');
+      expect(client.getTransactionStatus()).toBe('I');
+      const cursor = client.query(new Cursor('select 1'));
+      await cursor.read(10);
+      await cursor.close();
+      expect(client.getTransactionStatus()).toBe('I');
+    });
+  });
+
   test('COPY as a text fails as in pg, and does not hang', async () => {
     await as(async (client) => {
       expect((await failure(client.query('copy loaded from stdin'))).message).toContain('No source stream defined');
