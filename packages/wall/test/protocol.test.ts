@@ -75,6 +75,18 @@ describe('one round trip', () => {
     expect(await prepared({ preparedStatements: false })).toEqual([]);
   });
 
+  test('entering counts as parsed when it is, not when the BEGIN in front of it is', async () => {
+    const client = new WalledClient(wall.database.urlAs(wall.app));
+    await client.connect();
+    await run({ tenant: tenant(1) }, async () => {
+      await wall.database.query('alter function partywall.enter_since(text, bigint) rename to away');
+      expect(await failure(client.query('select 1; select 2'))).toMatchObject({ code: '42883' });
+      await wall.database.query('alter function partywall.away(text, bigint) rename to enter_since');
+      expect(await client.query('select 1; select 2')).toHaveLength(2);
+    });
+    await client.end();
+  });
+
   test('everything works with preparedStatements: false', async () => {
     const unnamed = wall.pool({ max: 1, preparedStatements: false });
     await run({ tenant: tenant(1) }, async () => {
