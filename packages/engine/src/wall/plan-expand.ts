@@ -57,7 +57,7 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
   const statements = [
     ...runtimeSql({ keyType: wanted.keyType }),
     ...operationsSql(wanted),
-    ...[app, system, service].flatMap(runtimeGrants),
+    ...[app, system, service, ...tableOwners(model, catalog, wanted)].flatMap(runtimeGrants),
     `grant select, insert, update, delete on all tables in schema partywall to ${ident(service)}`,
     `grant usage, select, update on all sequences in schema partywall to ${ident(service)}`,
     `grant execute on all functions in schema partywall to ${ident(service)}`,
@@ -90,6 +90,15 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
     });
   }
   return steps;
+}
+
+/**
+ * Owners that are no superusers. Forced row level security binds them too, and so do the defaults: without these rights their migrations
+ * and SECURITY DEFINER functions would learn that a function is forbidden, not that they have no tenant; with them they may enter one.
+ */
+function tableOwners(model: TenancyModel, catalog: Catalog, wanted: WantedWall): string[] {
+  const owners = new Set([model.roles.owner, ...[...wanted.tables.values()].map((table) => table.relation.owner)]);
+  return [...owners].filter((name) => catalog.roles.get(name)?.superuser === false).sort();
 }
 
 function columnSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
