@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { PartywallError } from '../errors.ts';
 import type { Waiver } from '../model/model.ts';
 import type { Finding } from './finding.ts';
-import type { VerifyReport, WaiverNote } from './report.ts';
+import type { CouldNotRun, VerifyReport, WaiverNote } from './report.ts';
 import type { Severity } from './rules/rule-text.ts';
 
 /** Fingerprints of findings that were there when a team began to verify: only new ones fail. */
@@ -10,7 +10,13 @@ export interface Baseline {
   readonly fingerprints: ReadonlySet<string>;
 }
 
-export type Accepted = Pick<VerifyReport, 'findings' | 'waived' | 'known' | 'expiredWaivers' | 'unusedWaivers'>;
+export type Accepted = Pick<VerifyReport, 'findings' | 'waived' | 'known' | 'expiredWaivers' | 'unusedWaivers' | 'couldNotRun' | 'acceptedUnable'>;
+
+/** What there is to decide about. */
+export interface ToAccept {
+  readonly findings: readonly Finding[];
+  readonly couldNotRun: readonly CouldNotRun[];
+}
 
 const baselineSchema = z.object({ version: z.literal(1), findings: z.array(z.object({ fingerprint: z.string().regex(/^[0-9a-f]{16}$/) })) });
 
@@ -18,9 +24,10 @@ const severityOrder: readonly Severity[] = ['critical', 'high', 'medium', 'low']
 
 /**
  * Sorts findings by what was decided about them. A waiver holds to the end of its last day (UTC) and covers exactly the rule and the
- * target that it names; a waiver wins over the baseline, because it says why.
+ * target that it names; a waiver wins over the baseline, because it says why. One that names a rule that could not run on a target
+ * accepts that too: a trigger of the application may refuse every row that verify can make. Nothing accepts a whole surface.
  */
-export function accept(findings: readonly Finding[], waivers: readonly Waiver[], baseline: Baseline | undefined, now: Date): Accepted {
+export function accept({ findings, couldNotRun }: ToAccept, waivers: readonly Waiver[], baseline: Baseline | undefined, now: Date): Accepted {
   const today = now.toISOString().slice(0, 10);
   const active: Finding[] = [];
   const waived: VerifyReport['waived'][number][] = [];
@@ -34,11 +41,25 @@ export function accept(findings: readonly Finding[], waivers: readonly Waiver[],
     else if (matching.length === 0 && baseline?.fingerprints.has(found.fingerprint)) known.push(found);
     else active.push(found);
   }
+  const acceptedUnable: VerifyReport['acceptedUnable'][number][] = [];
+  const unable = couldNotRun.flatMap((entry) => {
+    if (entry.rules.length === 0) return [entry];
+    const open = entry.rules.filter((rule) => {
+      const matching = waivers.filter((waiver) => waiver.rule === rule && waiver.target === entry.target);
+      for (const waiver of matching) used.add(waiver);
+      const holding = matching.find((waiver) => waiver.until >= today);
+      if (holding) acceptedUnable.push({ rule, target: entry.target, reason: holding.reason, until: holding.until });
+      return holding === undefined;
+    });
+    return open.length === 0 ? [] : [{ ...entry, rules: open }];
+  });
   const note = ({ rule, target, reason, until }: Waiver): WaiverNote => ({ rule, target, reason, until });
   return {
     findings: active.sort(bySeverity),
     waived,
     known,
+    couldNotRun: unable,
+    acceptedUnable,
     expiredWaivers: waivers.filter((waiver) => used.has(waiver) && waiver.until < today).map(note),
     unusedWaivers: waivers.filter((waiver) => !used.has(waiver)).map(note),
   };

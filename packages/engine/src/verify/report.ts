@@ -25,6 +25,8 @@ export interface VerifyReport {
   readonly residuals: readonly Residual[];
   /** What could not be asked. A verifier that could not run is a failure. */
   readonly couldNotRun: readonly CouldNotRun[];
+  /** Rules that could not run on a target, accepted by a waiver that still holds. */
+  readonly acceptedUnable: readonly WaiverNote[];
   /** The isolation suite of the operations runbook, by its own names. */
   readonly suite: readonly NamedCheck[];
 }

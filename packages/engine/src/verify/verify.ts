@@ -81,12 +81,9 @@ async function verifyWith(admin: pg.Client, options: VerifyOptions, started: num
     ...live.surfaces.flatMap((report) => report.results.flatMap((result) => toFinding(result, report.surface))),
     ...(live.system ? toFinding(live.system, 'direct') : []),
   ];
-  const accepted = accept(
-    distinct([...statics, ...attacked, ...live.data.findings.filter((found) => wants(found.rule))]),
-    model.waivers,
-    options.baseline,
-    now,
-  );
+  const findings = distinct([...statics, ...attacked, ...live.data.findings.filter((found) => wants(found.rule))]);
+  const couldNotRun = live.couldNotRun.filter(({ rules }) => rules.length === 0 || rules.some(wants));
+  const accepted = accept({ findings, couldNotRun }, model.waivers, options.baseline, now);
   const direct = live.surfaces.find((report) => report.surface === 'direct');
   return {
     database: catalog.database,
@@ -97,7 +94,6 @@ async function verifyWith(admin: pg.Client, options: VerifyOptions, started: num
     checks: checksOf({ statics, live, wants, staticOnly: options.staticOnly ?? false }),
     ...accepted,
     residuals: [...residualsOf(facts), ...live.residuals].filter((residual) => wants(residual.id)),
-    couldNotRun: live.couldNotRun.filter(({ rules }) => rules.length === 0 || rules.some(wants)),
     suite: namedChecks({ wanted, server: facts.server, findings: accepted.findings, attacks: direct?.results, query: live.query }),
   };
 }

@@ -40,10 +40,17 @@ export interface Attempt {
   readonly probe: Probe;
   /** Besides 42501. */
   readonly refusedBy?: readonly string[];
-  /** An error that is reached only past the policies. */
+  /** An error that is reached only past the policies. A constraint's counts only where it names the constraint. */
   readonly reachedBy?: readonly string[];
+  /** The application's own code may refuse it: its control shows that the same statement passes without the attack in it. */
+  readonly refusedByCode?: boolean;
   /** Rows that got through; default: all that the statement returned or changed. */
   readonly reached?: (probe: Extract<Probe, { ok: true }>) => number;
+}
+
+/** Raised by a trigger or function, not by the server: without a code, or with one that names no constraint. */
+function isRaised(probe: Extract<Probe, { ok: false }>): boolean {
+  return probe.state === 'P0001' || (constraintStates.has(probe.state) && probe.constraint === undefined);
 }
 
 const allRows = (probe: { readonly count: number }): number => probe.count;
@@ -51,13 +58,13 @@ const allRows = (probe: { readonly count: number }): number => probe.count;
 /** The worst of several attempts: one that got through, else one that says neither, else all were refused. */
 export function verdict(rule: AttackRuleId, target: string, attempts: readonly Attempt[]): AttackResult {
   let unclear: AttackResult | undefined;
-  for (const { what, probe, refusedBy = [], reachedBy = [], reached = allRows } of attempts) {
+  for (const { what, probe, refusedBy = [], reachedBy = [], refusedByCode = false, reached = allRows } of attempts) {
     if (probe.ok) {
       const rows = reached(probe);
       if (rows > 0) return broken(rule, target, `${what} reached ${rows === 1 ? 'a row' : `${rows} rows`} of another tenant`);
-    } else if (reachedBy.includes(probe.state)) {
+    } else if (reachedBy.includes(probe.state) && !isRaised(probe)) {
       return broken(rule, target, `${what} reached a row of another tenant`, `SQLSTATE ${probe.state}`);
-    } else if (probe.state !== refused && !refusedBy.includes(probe.state)) {
+    } else if (probe.state !== refused && !refusedBy.includes(probe.state) && !(refusedByCode && isRaised(probe))) {
       unclear ??= stuck(rule, target, `${what}: ${probe.state} ${probe.message}`);
     }
   }

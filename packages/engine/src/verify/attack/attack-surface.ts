@@ -9,7 +9,7 @@ import { type StaticFacts, topTables } from '../static/static-facts.ts';
 import { type AttackResult, notApplicable, stuck } from './attack-result.ts';
 import { type Troupe, tenantWithRows } from './cast.ts';
 import type { ColumnFactsOf } from './column-facts.ts';
-import { type Bed, findRow, type Garden, type PlantResult, plant, undone } from './plant.ts';
+import { asParent, type Bed, findRow, type Garden, type PlantResult, plant, undone } from './plant.ts';
 import type { Cast, Scene, TableAttack } from './scene.ts';
 import { attackSession } from './session-attacks.ts';
 import { shadowAttacks } from './shadow-attacks.ts';
@@ -41,6 +41,8 @@ export interface SurfaceReport {
 }
 
 const connectTimeoutMs = 10_000;
+/** Rows of a table that no tenant owns to choose from; a reference to it may have to be unique. */
+const existingRowsMax = 20;
 
 /** Runs every wanted attack over one connection string, as the application's own role. */
 export async function attackSurface(options: SurfaceOptions): Promise<SurfaceReport> {
@@ -166,6 +168,7 @@ async function attackWithRow(
   const control = await tx.probe(`select 1 from ${quoted(table.relation.table)} where ${mine.where}`);
   if (!control.ok || control.rows.length !== 1) return { failed: 'control: the tenant does not see its own row' };
   const cast: Cast = tenant === stage.cast.attacker ? { ...stage.cast, victim: tenant, attacker: stage.cast.victim } : { ...stage.cast, victim: tenant };
+  asParent(bed, mine);
   const scene: Scene = { tx, bed, table, cast, mine, planted: planting, model: stage.facts.model, catalog: stage.facts.catalog };
   const found: AttackResult[] = [];
   for (const attack of attacks) found.push(...(await undone(bed, () => attack.run(scene))));
@@ -177,20 +180,24 @@ function bedOf(stage: Stage, tx: Transaction): Bed {
 }
 
 function gardenOf({ facts, columnFacts, admin }: SurfaceOptions): Garden {
-  const known = new Map<string, ReadonlyMap<string, string> | undefined>();
+  const known = new Map<string, { rows: readonly ReadonlyMap<string, string>[]; next: number }>();
+  const read = async (table: TableName, columns: readonly string[]): Promise<readonly ReadonlyMap<string, string>[]> => {
+    const list = columns.map((column) => `${ident(column)}::text as ${ident(column)}`).join(', ');
+    const { rows } = await admin.query<Record<string, string>>(
+      `select ${list} from ${quoted(table)} where row(${identList(columns)}) is not null limit ${existingRowsMax}`,
+    );
+    return rows.map((row) => new Map(Object.entries(row)));
+  };
   return {
     wanted: facts.wanted,
     relations: facts.catalog.relations,
     columnFacts,
     accepted: new Map(),
-    async existing(table: TableName, columns: readonly string[]) {
+    async existing(table, columns) {
       const key = `${table}/${columns.join('/')}`;
-      if (known.has(key)) return known.get(key);
-      const list = columns.map((column) => `${ident(column)}::text as ${ident(column)}`).join(', ');
-      const { rows } = await admin.query<Record<string, string>>(`select ${list} from ${quoted(table)} where row(${identList(columns)}) is not null limit 1`);
-      const values = rows[0] && new Map(Object.entries(rows[0]));
-      known.set(key, values);
-      return values;
+      const found = known.get(key) ?? { rows: await read(table, columns), next: 0 };
+      known.set(key, { rows: found.rows, next: found.next + 1 });
+      return found.rows[found.next % Math.max(1, found.rows.length)];
     },
   };
 }

@@ -1,12 +1,21 @@
 import { randomBytes, randomInt, randomUUID } from 'node:crypto';
 import type { ColumnFacts } from './column-facts.ts';
 
-/** Values to try for a column in order, as text; the first that the column's checks accept is taken. */
-export function candidateValues(facts: ColumnFacts, checks: readonly string[]): string[] {
+/**
+ * Values to try for a column in order, as text; the first that the column's checks accept is taken. `unique` draws where there is a
+ * choice: two rows of a table whose unique column is an enum must differ.
+ */
+export function candidateValues(facts: ColumnFacts, checks: readonly string[], unique = false): string[] {
   const hints = [...checks, ...facts.domainChecks];
-  return [...new Set([...facts.labels, ...ofType(facts), ...fromChecks(hints, facts), ...(facts.category === 'S' ? textShapes : [])])].map((value) =>
-    fitted(value, facts.base),
-  );
+  const shapes = facts.category === 'S' ? textShapes : [];
+  const first = [...facts.labels, ...(facts.base === 'boolean' ? ['true', 'false'] : [])];
+  const values = [...(unique ? shuffled(first) : first), ...ofType(facts), ...fromChecks(hints, facts, unique), ...shapes];
+  return [...new Set(values)].map((value) => fitted(value, facts.base));
+}
+
+function shuffled(values: readonly string[]): string[] {
+  const from = values.length === 0 ? 0 : randomInt(0, values.length);
+  return [...values.slice(from), ...values.slice(0, from)];
 }
 
 /** A value that no other row has, where the type has enough of them; undefined where it has not. */
@@ -77,7 +86,7 @@ function ofType(facts: ColumnFacts): string[] {
 function ofCategory(category: string): readonly string[] {
   switch (category) {
     case 'A':
-      return ['{}'];
+      return ['{}', '{a}', '{1}'];
     case 'B':
       return ['true', 'false'];
     case 'D':
@@ -103,8 +112,11 @@ const textShapes = (
   '+491701234567 #aabbcc 2026-01-01 12:00 {} [] en en-US EUR DE /a a/a 1.0.0 0c7b1ed4-5b0e-4f6e-9d3f-5d5a1c1f3a11'
 ).split(' ');
 
+/** Which literals of a check can be values of a type of each category; one that cannot be cast would spoil the query it is tried in. */
+const looksLike: Readonly<Record<string, RegExp>> = { S: /^/, D: /^\d{4}-\d\d-\d\d|^\d\d:\d\d/, A: /^\{.*\}$/s, U: /^[[{"]/, B: /^(true|false)$/ };
+
 /** Literals and numbers that occur in the checks, and the numbers beside them. */
-function fromChecks(checks: readonly string[], facts: ColumnFacts): string[] {
+function fromChecks(checks: readonly string[], facts: ColumnFacts, unique: boolean): string[] {
   return checks.flatMap((check) => {
     const literals = [...check.matchAll(/'((?:[^']|'')*)'/g)].map(([, text = '']) => text.replaceAll("''", "'"));
     const numbers = [...check.matchAll(/(?<![\w'.])-?\d+(?:\.\d+)?/g)].flatMap(([text]) => {
@@ -118,9 +130,10 @@ function fromChecks(checks: readonly string[], facts: ColumnFacts): string[] {
         ? numbers
             .map(Number)
             .filter((n) => Number.isInteger(n) && n > 0 && n <= 1_000)
-            .map((n) => 'a'.repeat(n))
+            .map((n) => (unique ? randomBytes(n).toString('hex').slice(0, n) : 'a'.repeat(n)))
         : [];
-    return [...literals, ...lengths];
+    const castable = looksLike[facts.category];
+    return [...(castable ? literals.filter((text) => castable.test(text)) : []), ...lengths];
   });
 }
 

@@ -3,7 +3,9 @@ import { ident, literal } from '../../db/sql.ts';
 import { quoted, type TableName } from '../../model/table-name.ts';
 import type { WantedTable, WantedWall } from '../../wall/shape.ts';
 import { candidateValues, uniqueValue } from './candidate-values.ts';
+import { checkExpression } from './check-expression.ts';
 import type { ColumnFacts, ColumnFactsOf } from './column-facts.ts';
+import { satisfyCheck } from './satisfy-check.ts';
 import { become, type Probe, type Transaction } from './transaction.ts';
 
 /** A row that is there for the time of one transaction, planted by the application's own role as one tenant. */
@@ -21,7 +23,7 @@ export interface Garden {
   readonly wanted: WantedWall;
   readonly relations: ReadonlyMap<TableName, Relation>;
   readonly columnFacts: ColumnFactsOf;
-  /** Values of a committed row of a table that no tenant owns, for references to it; undefined where it has none. */
+  /** Values of a committed row of a table that no tenant owns, for references to it, another at each call; undefined where it has none. */
   existing(table: TableName, columns: readonly string[]): Promise<ReadonlyMap<string, string> | undefined>;
   /** Checked values by table and column: what one check accepted, it accepts again. */
   readonly accepted: Map<string, string>;
@@ -40,49 +42,90 @@ export type PlantResult = Planted | { readonly failed: string };
 export type Draft = Map<string, string>;
 
 const depthMax = 12;
-/** How much of a row is filled in: what it needs, or all of it (for checks such as `a is not null or b is not null`). */
-const fillings = ['needed', 'everything'] as const;
-type Filling = (typeof fillings)[number];
+/** Times that a refused row is changed and tried again. */
+const repairsMax = 6;
+const uniqueViolation = '23505';
+const checkViolation = '23514';
+/** Which columns that could be left out are filled in nevertheless. */
+type Filling = (column: string) => boolean;
+/** Ways to fill a row that checks over several columns make us try. */
+const fillingsMax = 12;
+
+/**
+ * What a row needs; then, for each nullable column of a check over several columns, that one as well (`num_nonnulls(a, b) = 1`); then
+ * everything (`a is not null or b is not null`).
+ */
+function fillingsOf(relation: Relation): Filling[] {
+  const checked = relation.constraints
+    .filter((constraint) => constraint.kind === 'check' && constraint.columns.length > 1)
+    .flatMap((constraint) => constraint.columns);
+  const optional = [...new Set(checked)].filter((name) => !columnOf(relation, name)?.notNull);
+  return [() => false, ...optional.slice(0, fillingsMax).map((name) => (column: string) => column === name), () => true];
+}
 
 /**
  * Plants a row of `table` for `tenant`, with the parents it needs, in the tenant's own context, which is the context
  * afterwards.
  */
 export async function plant(bed: Bed, table: WantedTable, tenant: string, trail: readonly TableName[] = []): Promise<PlantResult> {
-  await become(bed.tx, tenant);
-  let failed = 'no way to fill a row';
-  for (const filling of fillings) {
-    const draft = await draftRow(bed, { table, tenant, filling, trail });
-    if ('failed' in draft) {
-      failed = draft.failed;
-      continue;
-    }
-    const inserted = await insertDraft(bed.tx, table, draft.row);
-    if (inserted.ok) return toPlanted(table, tenant, inserted);
-    failed = `${inserted.state} ${inserted.message}`;
-  }
-  return { failed };
+  const taken = await firstTaken(bed, { table, tenant, trail, overrides: new Map() }, (row) => insertDraft(bed.tx, table, row));
+  return 'failed' in taken ? taken : toPlanted(table, tenant, taken.inserted);
 }
 
 /**
  * A draft of a row that the server takes from `tenant`, proven by inserting and undoing it. The parents it needs stay planted, so the
  * same draft with one value changed differs in that value alone.
  */
-export async function provenDraft(bed: Bed, table: WantedTable, tenant: string, overrides: Draft = new Map()): Promise<{ row: Draft } | { failed: string }> {
-  await become(bed.tx, tenant);
-  let failed = 'no way to fill a row';
-  for (const filling of fillings) {
-    const draft = await draftRow(bed, { table, tenant, filling, trail: [] });
+export function provenDraft(bed: Bed, table: WantedTable, tenant: string, overrides: Draft = new Map()): Promise<{ row: Draft } | { failed: string }> {
+  return firstTaken(bed, { table, tenant, trail: [], overrides }, (row) => bed.tx.probe(insertText(table, row)));
+}
+
+/** Drafts a row in each way until the server takes one. Why the plainest was refused is what is said of a failure. */
+async function firstTaken(
+  bed: Bed,
+  { overrides, ...wanted }: Omit<RowToDraft, 'filling'> & { readonly overrides: Draft },
+  insert: (row: Draft) => Promise<Probe>,
+): Promise<{ row: Draft; inserted: Extract<Probe, { ok: true }> } | { failed: string }> {
+  await become(bed.tx, wanted.tenant);
+  let failed: string | undefined;
+  for (const filling of fillingsOf(wanted.table.relation)) {
+    const draft = await draftRow(bed, { ...wanted, filling });
     if ('failed' in draft) {
-      failed = draft.failed;
+      failed ??= draft.failed;
       continue;
     }
     for (const [column, value] of overrides) draft.row.set(column, value);
-    const inserted = await bed.tx.probe(insertText(table, draft.row));
-    if (inserted.ok) return draft;
-    failed = `${inserted.state} ${inserted.message}`;
+    for (let attempt = 1; attempt <= repairsMax; attempt += 1) {
+      const inserted = await insert(draft.row);
+      if (inserted.ok) return { row: draft.row, inserted };
+      failed ??= `${inserted.state} ${inserted.message}`;
+      if (!(await repair(bed, wanted.table, draft.row, inserted, new Set([wanted.table.column, ...overrides.keys()])))) break;
+    }
   }
-  return { failed };
+  return { failed: failed ?? 'no way to fill a row' };
+}
+
+/** Changes a refused draft so that it may be taken; false where nothing is known to change. */
+async function repair(bed: Bed, table: WantedTable, row: Draft, refusal: Extract<Probe, { ok: false }>, fixed: ReadonlySet<string>): Promise<boolean> {
+  const { relation } = table;
+  if (refusal.state === checkViolation) {
+    const check = relation.constraints.find((constraint) => constraint.kind === 'check' && constraint.name === refusal.constraint);
+    return check !== undefined && satisfyCheck(bed, relation, check, row, fixed);
+  }
+  if (refusal.state !== uniqueViolation) return false;
+  // Values drawn at random from few: another draw.
+  const drawn = relation.columns.filter(
+    (column) => uniqueColumnsOf(relation).has(column.name) && row.has(column.name) && !fixed.has(column.name) && !isReference(relation, column.name),
+  );
+  for (const column of drawn) {
+    const value = await columnValue(bed, relation, column, true);
+    if (value !== undefined) row.set(column.name, typed(value, column));
+  }
+  return drawn.length > 0;
+}
+
+function isReference(relation: Relation, name: string): boolean {
+  return relation.constraints.some((constraint) => constraint.foreign && constraint.columns.includes(name)) || relation.partitionKey.includes(name);
 }
 
 /** Runs `work` in a savepoint and undoes it, also what was planted meanwhile. */
@@ -96,13 +139,17 @@ export async function undone<T>(bed: Bed, work: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Lets a planted row be the parent that others of the same tenant refer to. */
+export function asParent(bed: Bed, planted: Planted): void {
+  bed.planted.set(`${planted.tenant}/${planted.table.relation.table}`, planted);
+}
+
 /** A parent for others: one for each tenant, table and transaction. */
 export async function plantParent(bed: Bed, table: WantedTable, tenant: string, trail: readonly TableName[] = []): Promise<PlantResult> {
-  const key = `${tenant}/${table.relation.table}`;
-  const known = bed.planted.get(key);
+  const known = bed.planted.get(`${tenant}/${table.relation.table}`);
   if (known) return known;
   const made = await plant(bed, table, tenant, trail);
-  if (!('failed' in made)) bed.planted.set(key, made);
+  if (!('failed' in made)) asParent(bed, made);
   return made;
 }
 
@@ -131,19 +178,44 @@ async function draftRow(bed: Bed, { table, tenant, filling, trail }: RowToDraft)
     const failed = await fillReference(bed, { table, tenant, constraint, row, filling, trail: [...trail, relation.table] });
     if (failed !== undefined) return { failed };
   }
-  const uniqueColumns = new Set(relation.indexes.filter((index) => index.unique).flatMap((index) => index.columns));
+  const referring = new Set(relation.constraints.flatMap((constraint) => (constraint.foreign ? constraint.columns : [])));
+  const uniqueColumns = uniqueColumnsOf(relation);
   for (const column of relation.columns) {
-    if (row.has(column.name) || column.generated) continue;
+    if (row.has(column.name) || column.generated || referring.has(column.name)) continue;
     const numbered = column.identity || /\bnextval\(/.test(column.default ?? '');
     const drawn = numbered || (uniqueColumns.has(column.name) && !/uuid|random/i.test(column.default ?? ''));
     // A number of our own leaves the sequence where it is: it would not be rolled back.
     const needed = column.notNull && column.default === undefined;
-    if (!drawn && !needed && !(filling === 'everything' && column.default === undefined)) continue;
+    if (!drawn && !needed && !(filling(column.name) && column.default === undefined)) continue;
     const value = await columnValue(bed, relation, column, drawn);
     if (value !== undefined) row.set(column.name, typed(value, column));
     else if (needed) return { failed: `no value for ${column.name} (${column.type}) passes its checks` };
   }
+  for (const constraint of relation.constraints) await referToItself(bed, relation, constraint, row);
   return { row };
+}
+
+/** Columns of unique indexes, also those inside an expression: `lower(name)`. */
+export function uniqueColumnsOf(relation: Relation): ReadonlySet<string> {
+  const unique = relation.indexes.filter((index) => index.unique);
+  const inExpressions = unique
+    .filter((index) => index.columns.includes(undefined))
+    .flatMap((index) => relation.columns.map((column) => column.name).filter((name) => index.definition.includes(name)));
+  return new Set([...unique.flatMap((index) => index.columns.filter((name) => name !== undefined)), ...inExpressions]);
+}
+
+/** A row that must refer to one of its own table, and is the first, refers to itself; its key is then drawn here, not by its default. */
+async function referToItself(bed: Bed, relation: Relation, { foreign, columns }: Constraint, row: Draft): Promise<void> {
+  if (foreign?.table !== relation.table) return;
+  for (const [at, name] of columns.entries()) {
+    if (row.has(name) || !columnOf(relation, name)?.notNull) continue;
+    const key = columnOf(relation, foreign.columns[at] ?? '');
+    if (!key) continue;
+    const value = row.has(key.name) ? undefined : await columnValue(bed, relation, key, true);
+    if (value !== undefined) row.set(key.name, typed(value, key));
+    const own = row.get(key.name);
+    if (own !== undefined) row.set(name, own);
+  }
 }
 
 /** Inserts a draft and reads it back; kept until the surrounding savepoint is undone. */
@@ -186,14 +258,11 @@ async function fillReference(bed: Bed, { table, tenant, constraint, row, filling
   if (!foreign) return undefined;
   const open = constraint.columns.filter((name) => !row.has(name));
   const needed = open.some((name) => columnOf(relation, name)?.notNull && columnOf(relation, name)?.default === undefined);
-  if (open.length === 0 || (!needed && filling === 'needed')) return undefined;
+  if (open.length === 0 || foreign.table === relation.table || (!needed && !open.some(filling))) return undefined;
   const target = bed.garden.wanted.tables.get(foreign.table);
   let values: ReadonlyMap<string, string | null> | undefined;
   if (target && target.rule === undefined) values = new Map([[target.column, tenant]]);
-  else if (foreign.table === relation.table) {
-    if (!needed) return undefined;
-    return `${relation.table} refers to itself by ${constraint.name} and cannot be empty there`;
-  } else if (target) {
+  else if (target) {
     const parent = await plantParent(bed, target, tenant, trail);
     if ('failed' in parent) return needed ? `its parent ${foreign.table}: ${parent.failed}` : undefined;
     values = parent.row;
@@ -214,12 +283,15 @@ export async function columnValue(bed: Bed, relation: Relation, column: Column, 
   if (!facts) return undefined;
   const checks = relation.constraints.filter((constraint) => constraint.kind === 'check' && constraint.columns.join() === column.name);
   const random = unique ? uniqueValue(facts) : undefined;
-  if (checks.length === 0 && facts.domainChecks.length === 0) return random ?? candidateValues(facts, [])[0];
+  if (checks.length === 0 && facts.domainChecks.length === 0) return random ?? candidateValues(facts, [], unique)[0];
   const key = `${relation.table}/${column.name}`;
   const known = bed.garden.accepted.get(key);
   if (known !== undefined && !unique) return known;
   const expressions = checks.map((check) => check.definition);
-  for (const value of [...(random === undefined ? [] : [random]), ...uniqueShapes(facts, unique), ...candidateValues(facts, expressions)].slice(0, 80)) {
+  for (const value of [...(random === undefined ? [] : [random]), ...uniqueShapes(facts, unique), ...candidateValues(facts, expressions, unique)].slice(
+    0,
+    80,
+  )) {
     if (!(await passes(bed.tx, column, value, expressions))) continue;
     bed.garden.accepted.set(key, value);
     return value;
@@ -237,7 +309,7 @@ function uniqueShapes(facts: ColumnFacts, unique: boolean): string[] {
 
 /** Asks the server itself whether the column's checks accept a value. The value is selected, or a domain's own check would be skipped. */
 async function passes(tx: Transaction, column: Column, value: string, checks: readonly string[]): Promise<boolean> {
-  const conditions = checks.map((check) => `(${/^CHECK \((.*)\)(?: NO INHERIT)?(?: NOT VALID)?(?: NOT ENFORCED)?$/s.exec(check)?.[1] ?? 'true'}) is not false`);
+  const conditions = checks.map((check) => `(${checkExpression(check)}) is not false`);
   const probe = await tx.probe(
     `select ${ident(column.name)}::text from (select ${typed(value, column)} as ${ident(column.name)}) as row_of_one where ${conditions.join(' and ') || 'true'}`,
   );

@@ -4,6 +4,7 @@ import { quoted } from '../../model/table-name.ts';
 import type { WantedTable } from '../../wall/shape.ts';
 import { type AttackResult, broken, held, notApplicable, refused, stuck } from './attack-result.ts';
 import { type Draft, insertDraft, insertText, plantParent, provenDraft, typed, undone } from './plant.ts';
+import { makeRoom } from './row-attacks.ts';
 import { nameOf, type Scene, type TableAttack } from './scene.ts';
 import { become, type Probe } from './transaction.ts';
 
@@ -40,6 +41,8 @@ async function attach(scene: Scene, constraint: Constraint, parent: WantedTable)
   const control = await provenDraft(bed, table, cast.attacker, pointing(table, constraint, own.row));
   if ('failed' in control) return cannot(`control, a row that refers to the attacker's own parent: ${control.failed}`);
 
+  // Unless it is the row to attach to: a unique over references would refuse the attempt before the key is asked.
+  if (parent !== table) await makeRoom(scene);
   await become(tx, cast.attacker);
   const made = await insertDraft(tx, table, new Map([...control.row, ...pointing(table, constraint, theirs.row)]));
   if (!made.ok)
@@ -115,7 +118,9 @@ async function uniqueOracle(scene: Scene): Promise<AttackResult[]> {
     }
     const same = await tx.probe(insertText(table, new Map([...free.row, ...theirs])));
     if (same.ok) results.push(held('unique.oracle', target));
-    else if (same.state === taken) results.push(broken('unique.oracle', target, `a value is refused because another tenant has it: ${index.name}`));
+    else if (same.state === taken && same.constraint !== index.name) {
+      results.push(notApplicable('unique.oracle', target, `${same.constraint} is over the same columns and spans tenants, which is a residual`));
+    } else if (same.state === taken) results.push(broken('unique.oracle', target, `a value is refused because another tenant has it: ${index.name}`));
     else results.push(stuck('unique.oracle', target, `the same value for another tenant: ${same.state} ${same.message}`));
   }
   return results;

@@ -3,7 +3,7 @@ import { ident } from '../../db/sql.ts';
 import { quoted } from '../../model/table-name.ts';
 import type { AttackRuleId } from '../rules/rules.ts';
 import { type AttackResult, type Attempt, broken, constraintStates, notApplicable, refused, stuck, verdict } from './attack-result.ts';
-import { asDraft, columnValue, type Draft, insertText, typed } from './plant.ts';
+import { asDraft, columnValue, type Draft, insertText, typed, uniqueColumnsOf } from './plant.ts';
 import { nameOf, type Scene, type TableAttack, tenantOf, tripped, tripwire } from './scene.ts';
 import { become, type Probe } from './transaction.ts';
 
@@ -119,8 +119,9 @@ async function insertForNobody(scene: Scene): Promise<AttackResult[]> {
   ];
 }
 
-/** Inserts in one tenant's context and asks the victim whether it has the row. */
-async function insertAs({ tx, table, cast }: Scene, tenant: string, row: Draft): Promise<{ probe: Probe; victimHasIt: boolean }> {
+/** Inserts in one tenant's context, in place of the victim's row, and asks the victim whether it has it. */
+async function insertAs(scene: Scene, tenant: string, row: Draft): Promise<{ probe: Probe; victimHasIt: boolean }> {
+  const { tx, table, cast } = scene;
   const primary = table.relation.constraints.find((constraint) => constraint.kind === 'primary');
   const keyed = primary?.columns.map((column) => `${ident(column)} = ${row.get(column) ?? 'null'}`).join(' and ');
   const victims = async (): Promise<number> => {
@@ -129,6 +130,7 @@ async function insertAs({ tx, table, cast }: Scene, tenant: string, row: Draft):
     return counted.ok ? Number(counted.rows[0]?.['n']) : Number.NaN;
   };
   return tx.undone(async () => {
+    await makeRoom(scene);
     const before = await victims();
     await become(tx, tenant);
     const probe = await tx.keep(insertText(table, row));
@@ -141,6 +143,8 @@ async function moveRow(scene: Scene): Promise<AttackResult[]> {
   const rule: AttackRuleId = 'write.move';
   if (table.rule === undefined) return [];
   await become(tx, cast.victim);
+  const control = await tx.probe(`update ${nameOf(scene)} set ${tenantOf(scene)} = ${tenantOf(scene)} where ${mine.where}`);
+  const refusedByCode = control.ok && control.count === 1;
   const move = `update ${nameOf(scene)} set ${tenantOf(scene)} = ${typed(cast.attacker, columnOf(table.relation, table.column))}`;
   const probe = await tx.probe(`${move} where ${mine.where}`);
   if (probe.ok && probe.count === 0) return [stuck(rule, table.relation.table, "control: the tenant's own row was not there to move")];
@@ -149,8 +153,8 @@ async function moveRow(scene: Scene): Promise<AttackResult[]> {
   // Keys and checks are asked after the policy has let the new row pass.
   return [
     verdict(rule, table.relation.table, [
-      { what: 'UPDATE of the tenant', probe, reachedBy: [...constraintStates] },
-      { what: 'blind UPDATE of the tenant', probe: blind, reachedBy: [...constraintStates, tripped] },
+      { what: 'UPDATE of the tenant', probe, reachedBy: [...constraintStates], refusedByCode },
+      { what: 'blind UPDATE of the tenant', probe: blind, reachedBy: [...constraintStates, tripped], refusedByCode },
     ]),
   ];
 }
@@ -181,6 +185,13 @@ async function upsert(scene: Scene): Promise<AttackResult[]> {
   return [verdict(rule, target, attempts)];
 }
 
+/** Takes the planted row away, so that a copy of it breaks no rule of the application (one custody for each asset). */
+export async function makeRoom({ tx, table, cast, mine, planted }: Scene): Promise<void> {
+  if (!planted) return;
+  await become(tx, cast.victim);
+  await tx.keep(`delete from ${quoted(table.relation.table)} where ${mine.where}`);
+}
+
 /** The victim's row once more, with other values where they must be unique. */
 export async function freshCopy({ mine, table, bed }: Scene): Promise<Draft> {
   const { relation } = table;
@@ -190,8 +201,8 @@ export async function freshCopy({ mine, table, bed }: Scene): Promise<Draft> {
     ...relation.partitionKey,
     ...relation.constraints.flatMap((constraint) => (constraint.foreign ? constraint.columns : [])),
   ]);
-  for (const name of new Set(relation.indexes.filter((index) => index.unique).flatMap((index) => index.columns))) {
-    const column = name === undefined || kept.has(name) ? undefined : columnOf(relation, name);
+  for (const name of uniqueColumnsOf(relation)) {
+    const column = kept.has(name) || columnOf(relation, name)?.generated ? undefined : columnOf(relation, name);
     const value = column && (await columnValue(bed, relation, column, true));
     if (column && value !== undefined) row.set(column.name, typed(value, column));
   }

@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import pg from 'pg';
 import { sqlState } from '../../db/connect.ts';
 import { ident, literal } from '../../db/sql.ts';
 
@@ -9,7 +9,8 @@ const lockTimeoutMs = 1_000;
 /** What came of one statement. */
 export type Probe =
   | { readonly ok: true; readonly count: number; readonly rows: readonly Readonly<Record<string, string | null>>[] }
-  | { readonly ok: false; readonly state: string; readonly message: string };
+  /** `constraint` names what was violated, a constraint or a NOT NULL column; code that raises the same SQLSTATE names none. */
+  | { readonly ok: false; readonly state: string; readonly message: string; readonly constraint: string | undefined };
 
 /** A transaction that is always rolled back. Statements are sent as text with quoted values, which every pooler passes on. */
 export interface Transaction {
@@ -64,7 +65,8 @@ function transactionOf(client: pg.ClientBase): Transaction {
       // Without an SQLSTATE the connection is gone, and so is the transaction.
       if (state === undefined || !/^[0-9A-Z]{5}$/.test(state) || state === '57P01') throw error;
       await back(name);
-      return { ok: false, state, message: error instanceof Error ? error.message : String(error) };
+      const constraint = error instanceof pg.DatabaseError ? (error.constraint ?? error.column) : undefined;
+      return { ok: false, state, message: error instanceof Error ? error.message : String(error), constraint };
     }
   };
   return {

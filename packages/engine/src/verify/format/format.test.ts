@@ -31,6 +31,7 @@ const report: VerifyReport = {
   unusedWaivers: [{ rule: 'rls.off', target: 'public.none', reason: 'x', until: '2027-01-01' }],
   residuals: [{ id: 'residual.notify', targets: [], message: 'every session hears every channel' }],
   couldNotRun: [{ surface: 'direct', rules: ['read.rows'], target: 'public.t', reason: 'no row to attack' }],
+  acceptedUnable: [{ rule: 'write.delete', target: 'public.u', reason: 'its trigger', until: '2026-12-01' }],
   suite: [
     { name: 'Messages reject null tenant_id', outcome: 'pass', detail: '3 of 3 tables' },
     { name: 'Cross-tenant insert blocked', outcome: 'not run', detail: 'no attacks were made' },
@@ -81,6 +82,7 @@ describe('the report for a person', () => {
     expect(text).toContain('the waiver of rls.off for public.old ended on 2026-01-01');
     expect(text).toContain('the waiver of rls.off for public.none matches nothing');
     expect(text).toContain('1 known by the baseline');
+    expect(text).toContain('~ write.delete could not run on public.u: its trigger (until 2026-12-01)');
     expect(text).toContain('attacks as the application, public.t: no row to attack [read.rows]');
     expect(text).toContain('· notify: every session hears every channel');
     expect(text).toMatch(/not sound: shop as crm_app, 3 checks, 1 finding, 1 residual risk, 1 could not run, 1\.2 s$/);

@@ -91,6 +91,7 @@ function findings(report: VerifyReport, paint: Paint): string[] {
 function decisions(report: VerifyReport, paint: Paint): string[] {
   const lines = [
     ...report.waived.map(({ finding, reason, until }) => `  ~ ${finding.rule} ${finding.target}: ${reason} (until ${until})`),
+    ...report.acceptedUnable.map(({ rule, target, reason, until }) => `  ~ ${rule} could not run on ${target}: ${reason} (until ${until})`),
     ...report.expiredWaivers.map(({ rule, target, until }) => paint('red', `  ✗ the waiver of ${rule} for ${target} ended on ${until}`)),
     ...report.unusedWaivers.map(({ rule, target }) => paint('yellow', `  ! the waiver of ${rule} for ${target} matches nothing; take it out`)),
     ...(report.known.length > 0 ? [`  ~ ${report.known.length} known by the baseline`] : []),

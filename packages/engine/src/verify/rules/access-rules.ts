@@ -195,7 +195,7 @@ export const accessRules = {
   'runtime.function-open': {
     severity: 'critical',
     title: 'The application calls only what it needs of the wall',
-    explains: 'It may execute tenant_id(), no_context() and enter(text). Any other function of schema `partywall` changes states or tells about tenants.',
+    explains: 'It may enter a tenant and ask for its own. Any other function of schema `partywall` changes states or tells about tenants.',
     fix: 'revoke execute on function partywall.<function> from <app>, public',
   },
   'runtime.registry-open': {

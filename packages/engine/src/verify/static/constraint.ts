@@ -34,7 +34,11 @@ function foreignKey(constraint: Constraint, table: WantedTable, { wanted, model 
   const deleteSets = foreign.onDelete === 'set null' || foreign.onDelete === 'set default';
   const updateSets = foreign.onUpdate === 'set null' || foreign.onUpdate === 'set default';
   const set = [...(deleteSets ? (foreign.setColumns.length > 0 ? foreign.setColumns : constraint.columns) : []), ...(updateSets ? constraint.columns : [])];
-  if (set.includes(column)) findings.push(finding('key.nulls-tenant', name, `${constraint.name} of ${relation.table} changes ${column}`, { evidence }));
+  // The tenant column is NOT NULL: a tenant that goes while its rows are there is refused, whatever the key's action is.
+  if (!toRoot && set.includes(column))
+    findings.push(finding('key.nulls-tenant', name, `${constraint.name} of ${relation.table} changes ${column}`, { evidence }));
+  // A reference to other tenants on purpose is a residual, and the application's own.
+  if (toRoot && !carriesTenant) return findings;
   if (!constraint.enforced) findings.push(finding('key.not-enforced', name, `${constraint.name} of ${relation.table} is not enforced`, { evidence }));
   else if (!constraint.validated) findings.push(finding('key.not-validated', name, `${constraint.name} of ${relation.table} is not validated`, { evidence }));
   return findings;

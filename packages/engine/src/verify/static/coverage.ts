@@ -4,6 +4,9 @@ import { effectiveRule, type WantedTable } from '../../wall/shape.ts';
 import { type Finding, finding } from '../finding.ts';
 import { canCloseNewTables, granteeText, isOpen, reached, type StaticFacts } from './static-facts.ts';
 
+/** Functions that CREATE TYPE ... AS RANGE makes by itself. */
+const ofRangeType = /^(multi)?range_constructor\d$/;
+
 /** Extensions whose functions open connections or files of their own. Foreign data wrappers need a server, which is a rule of its own. */
 const wayOutExtensions = new Set(['dblink', 'adminpack', 'http', 'pg_net']);
 
@@ -107,7 +110,7 @@ function code({ catalog, reach }: StaticFacts): Finding[] {
     const name = `${routine.schema}.${routine.name}(${routine.arguments})`;
     if (routine.extension !== undefined) {
       if (wayOutExtensions.has(routine.extension)) extensions.set(routine.extension, [...(extensions.get(routine.extension) ?? []), name]);
-    } else if (untrusted.has(routine.language)) {
+    } else if (untrusted.has(routine.language) && !ofRangeType.test(routine.source)) {
       findings.push(finding('coverage.untrusted-code', `function ${name}`, `the application may call ${name}, in the untrusted language ${routine.language}`));
     }
   }
