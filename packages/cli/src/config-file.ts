@@ -43,6 +43,17 @@ export async function findConfig(ctx: CommandContext): Promise<string | undefine
   }
 }
 
+/** The model of a config that is not written yet: as it would be read from `file`, whose neighbours its imports may name. */
+export async function modelOfText(text: string, file: string): Promise<TenancyModel> {
+  const draft = path.join(path.dirname(file), `.${path.basename(file, '.ts')}.${process.pid}.draft.ts`);
+  await fs.writeFile(draft, text);
+  try {
+    return parseModel(await importConfig(draft));
+  } finally {
+    await fs.rm(draft, { force: true });
+  }
+}
+
 async function importConfig(file: string): Promise<unknown> {
   resolveOwnName();
   // A module is cached by its address: one that carries the time of the last change is read again after a change.

@@ -42,6 +42,23 @@ describe('init', () => {
     expect(text).toContain(on.roles.app);
   });
 
+  test('--update leaves comments and layout alone', async () => {
+    const on = await portal();
+    await partywall(['init', '--force'], { cwd: on.cwd, env: on.env });
+    const written = await fs.readFile(path.join(on.cwd, 'partywall.config.ts'), 'utf8');
+    const commented = written.replace("    'public.customers'", "    // asked sales in March: every customer has one account\n    'public.customers'");
+    expect(commented).not.toBe(written);
+    await fs.writeFile(path.join(on.cwd, 'partywall.config.ts'), commented);
+    await on.database.query('create table invoices (id int primary key, customer_id bigint not null references customers)');
+    const { status } = await partywall(['init', '--update'], { cwd: on.cwd, env: on.env });
+    const text = await fs.readFile(path.join(on.cwd, 'partywall.config.ts'), 'utf8');
+    expect(status).toBe(0);
+    expect(text).toContain("'public.invoices'");
+    const kept = commented.split('\n').filter((line) => !text.includes(line));
+    expect(kept).toEqual([]);
+    expect(await fs.readdir(on.cwd)).toEqual(['partywall.config.ts']);
+  });
+
   test('--dry-run prints the config and writes nothing', async () => {
     const { env } = await portal();
     const cwd = await folder();

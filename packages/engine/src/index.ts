@@ -10,6 +10,7 @@ export { modelFingerprint } from './model/fingerprint.ts';
 export { type InferOptions, type InferredModel, inferModel } from './model/infer.ts';
 export { type MergedModel, updateModel } from './model/merge.ts';
 export { defineTenancy, parseModel, type TableRule, type TenancyConfig, type TenancyModel } from './model/model.ts';
+export { patchConfig } from './model/patch-config.ts';
 export { type RenderOptions, renderConfig } from './model/render-config.ts';
 export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
 export { baselineOf, parseBaseline } from './verify/accept.ts';

@@ -5,14 +5,17 @@ import {
   type InferredModel,
   inferModel,
   type MergedModel,
+  modelFingerprint,
   PartywallError,
   parseTableName,
+  patchConfig,
   renderConfig,
   type TableName,
+  type TenancyModel,
   updateModel,
 } from '@partywall/engine';
 import type { Command } from 'commander';
-import { configName, findConfig, loadConfig } from '../config-file.ts';
+import { configName, findConfig, loadConfig, modelOfText } from '../config-file.ts';
 import { type Answer, type CommandContext, databaseUrl, type Start } from '../context.ts';
 import { liveCatalog } from '../database.ts';
 import { helpEnding } from './help.ts';
@@ -31,7 +34,7 @@ export function registerInit(program: Command, start: Start): void {
     .summary('Infer the tenancy model of a database and write the config.')
     .description(
       'Infer the tenancy model of a database and write it, with the reason on each line. What cannot be told is left unclassified; ' +
-        'a person decides, and `partywall check` fails until then. --update keeps your lines and adds what is new; the file is laid out afresh, so keep reasons in `why`.',
+        'a person decides, and `partywall check` fails until then. --update adds what is new, marks what is gone and leaves every other character as it is.',
     )
     .option('--root <table>', 'the tenant root, where it cannot be told')
     .option('--bootstrap <tenant>', 'the one tenant of a database that was single-tenant: owns all rows that lead nowhere')
@@ -58,13 +61,27 @@ async function init(ctx: CommandContext, flags: InitFlags): Promise<Answer> {
     throw new PartywallError('config_exists', `writing ${file}: it is there already`);
   }
   const catalog = await liveCatalog(databaseUrl(ctx), 'init');
-  return written(file, flags, catalog, { inferred: inferAll(catalog, flags), added: [], decided: [], vanished: [] });
+  const merged: MergedModel = { inferred: inferAll(catalog, flags), added: [], decided: [], vanished: [] };
+  return written(file, flags, merged, textOf(merged, catalog.database));
 }
 
 async function update(ctx: CommandContext, flags: InitFlags): Promise<Answer> {
   const { file, model } = await loadConfig(ctx);
   const catalog = await liveCatalog(databaseUrl(ctx), 'init');
-  return written(file, flags, catalog, updateModel(catalog, model, flags.bootstrap === undefined ? {} : { bootstrap: flags.bootstrap }));
+  const merged = updateModel(catalog, model, flags.bootstrap === undefined ? {} : { bootstrap: flags.bootstrap });
+  return written(file, flags, merged, (await patched(file, model, merged, catalog.database)) ?? textOf(merged, catalog.database));
+}
+
+/** The config with only its changed lines touched; undefined where its source is built in a way that cannot be edited so. */
+async function patched(file: string, model: TenancyModel, merged: MergedModel, database: string): Promise<string | undefined> {
+  const text = patchConfig(await fs.readFile(file, 'utf8'), model, merged, database);
+  if (text === undefined) return undefined;
+  const read = await modelOfText(text, file).catch(() => undefined); // an edit that no longer parses is no edit: the file is laid out afresh
+  return read && modelFingerprint(read) === modelFingerprint(merged.inferred.model) ? text : undefined;
+}
+
+function textOf({ inferred, added, vanished }: MergedModel, database: string): string {
+  return renderConfig(inferred, { added: new Set(added), vanished: new Set(vanished), database });
 }
 
 /** Infers a model from nothing; `up` does the same where there is no config. */
@@ -96,9 +113,8 @@ function rootOf(text: string): TableName {
   return table;
 }
 
-async function written(file: string, flags: InitFlags, catalog: Catalog, merged: MergedModel): Promise<Answer> {
+async function written(file: string, flags: InitFlags, merged: MergedModel, text: string): Promise<Answer> {
   const { inferred, added, decided, vanished } = merged;
-  const text = renderConfig(inferred, { added: new Set(added), vanished: new Set(vanished), database: catalog.database });
   if (!flags.dryRun) await writeConfig(file, text);
   const counts = countScopes(inferred);
   const open = [...inferred.model.tables].filter(([, rule]) => rule.scope === 'unclassified').map(([table]) => table);
