@@ -137,15 +137,16 @@ const refuseOldSnapshot = `  if pg_catalog.current_setting('transaction_isolatio
  * while no tenant of the database has changed. `changed` is read and found visible *before* the registry is read, so that the row
  * cannot be older than the number that stands for it. The role that calls it may set the context by itself, so a made-up `seen` gains nothing.
  *
- * SECURITY DEFINER, because the caller may not read the registry, and without `set search_path`, which costs 1.5 µs per call:
+ * SECURITY DEFINER, because the caller may not read the registry, and without `set search_path`, which costs 1.7 µs per call:
  * instead every function, operator and type is qualified, and no construct is used that looks an operator up by name (IN, BETWEEN,
  * IS DISTINCT FROM, NULLIF, CASE x WHEN).
  *
- * Server time of one Sync with the point read behind it (PostgreSQL 18, 40 Syncs per write, best of 400, µs): the read alone with an
- * explicit tenant 8.5, `select 1` before it 10.5, a bare `set_config` before it (RLS bound) 13.0, the first version of enter (SET clause,
- * PERFORM) 23.1, without the SET clause 21.5, PERFORM turned into expressions 19.0, one CASE for all that needs no table 17.9 (its
- * registry read is 4.2 of them, by btree, hash or index-only scan alike), and 17.1 with `seen`. What did not help: a security barrier view
- * read by a top-level statement 19.6, CALL of a procedure +0.2, SECURITY INVOKER -0.0. A simple expression runs without SPI (0.2 against 1.1).
+ * Server time of one Sync with a point read behind it (PostgreSQL 18, prepared, 40 Syncs per write, least of 1,500 rounds, µs): the read
+ * alone with an explicit tenant 9.9; behind `select 1` 11.3; behind a bare `set_config`, bound by the policy, 14.1; behind a function
+ * that does only that 15.2, and takes the lock too 15.2. Behind `enter` with a SET clause and PERFORM 25.7; without the SET clause 24.0; with
+ * expressions, which need no SPI, in place of PERFORM 21.4; behind `enter_since` with the right `seen` 17.1. What gains nothing: hash index
+ * (+0.5 against btree) or index-only scan (+1.1) on the registry, SECURITY INVOKER (-0.5), CALL of a procedure (+0.9), and a security barrier
+ * view read by a top-level statement (20.8, and its snapshot is older than the lock).
  */
 function enterSql(key: string): string[] {
   const type = qualifiedType(key);
