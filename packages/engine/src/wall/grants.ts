@@ -104,7 +104,10 @@ export function excessGrants(model: TenancyModel, catalog: Catalog, wanted: Want
       if (excess.length === 0) continue;
       const to = grantee === 'public' ? 'public' : ident(grantee);
       const revoked = [...new Set(excess.map((grant) => grant.privilege))];
-      changes.push({ table: relation.table, statement: `revoke ${revoked.join(', ')} on ${quoted(relation.table)} from ${to}` });
+      for (const as of [undefined, ...passedOnBy(relation.grants, revoked, [app, 'public'])]) {
+        const statement = `revoke ${revoked.join(', ')} on ${quoted(relation.table)} from ${to} cascade`;
+        changes.push({ table: relation.table, statement: as === undefined ? statement : `set local role ${ident(as)}; ${statement}; reset role` });
+      }
       const kept = grantee === app ? revoked.filter((privilege) => allowed.includes(privilege)) : [];
       if (kept.length > 0) changes.push({ table: relation.table, statement: `grant ${kept.join(', ')} on ${quoted(relation.table)} to ${to}` });
     }
@@ -114,18 +117,21 @@ export function excessGrants(model: TenancyModel, catalog: Catalog, wanted: Want
       );
       for (const grant of excess) {
         const from = grant.grantee === 'public' ? 'public' : ident(grant.grantee);
-        changes.push({ table: relation.table, statement: `revoke ${grant.privilege} (${ident(column.name)}) on ${quoted(relation.table)} from ${from}` });
+        changes.push({
+          table: relation.table,
+          statement: `revoke ${grant.privilege} (${ident(column.name)}) on ${quoted(relation.table)} from ${from} cascade`,
+        });
       }
     }
   }
-  for (const sequence of catalog.sequences) {
+  for (const sequence of catalog.sequences.filter(({ schema }) => model.schemas.includes(schema))) {
     for (const grantee of [app, 'public']) {
       const excess = sequence.grants.filter((grant) => grant.grantee === grantee && (grantee === 'public' || grant.privilege !== 'usage'));
       if (excess.length === 0) continue;
       const from = grantee === 'public' ? 'public' : ident(grantee);
       changes.push({
         table: undefined,
-        statement: `revoke ${excess.map((grant) => grant.privilege).join(', ')} on sequence ${ident(sequence.schema)}.${ident(sequence.name)} from ${from}`,
+        statement: `revoke ${excess.map((grant) => grant.privilege).join(', ')} on sequence ${ident(sequence.schema)}.${ident(sequence.name)} from ${from} cascade`,
       });
     }
   }
@@ -139,6 +145,7 @@ export function excessGrants(model: TenancyModel, catalog: Catalog, wanted: Want
   }
   for (const standing of catalog.defaultPrivileges) {
     if (standing.objects !== 'tables' && standing.objects !== 'sequences') continue;
+    if (standing.schema !== undefined && !model.schemas.includes(standing.schema)) continue;
     for (const grantee of [app, 'public']) {
       if (!standing.grants.some((grant) => grant.grantee === grantee)) continue;
       const scope = standing.schema === undefined ? '' : ` in schema ${ident(standing.schema)}`;
@@ -149,6 +156,12 @@ export function excessGrants(model: TenancyModel, catalog: Catalog, wanted: Want
     }
   }
   return changes;
+}
+
+/** Roles that may have passed one of the privileges on: what they granted only they can revoke, not the owner. */
+function passedOnBy(grants: readonly Grant[], privileges: readonly string[], but: readonly string[]): string[] {
+  const passing = grants.filter((grant) => grant.grantable && privileges.includes(grant.privilege) && !but.includes(grant.grantee));
+  return [...new Set(passing.map((grant) => grant.grantee))];
 }
 
 function holds(grants: readonly Grant[], grantee: string, privilege: string): boolean {
