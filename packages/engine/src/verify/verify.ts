@@ -11,7 +11,7 @@ import { type Finding, finding } from './finding.ts';
 import { namedChecks } from './named-checks.ts';
 import type { VerifyReport } from './report.ts';
 import { residualsOf } from './residuals.ts';
-import type { RuleId } from './rules/rules.ts';
+import { isRuleId, type RuleId, ruleOf } from './rules/rules.ts';
 import { runLive } from './run-live.ts';
 import { readServerFacts } from './server-facts.ts';
 import { runStatic } from './static/run-static.ts';
@@ -93,6 +93,8 @@ async function verifyWith(admin: pg.Client, options: VerifyOptions, started: num
     elapsedMs: Math.round(performance.now() - started),
     checks: checksOf({ statics, live, wants, staticOnly: options.staticOnly ?? false }),
     ...accepted,
+    // A waiver of a rule that was not looked at is not unused; one of a rule that there is not, is.
+    unusedWaivers: accepted.unusedWaivers.filter(({ rule }) => !isRuleId(rule) || (wants(rule) && !(options.staticOnly && ruleOf(rule).kind !== 'static'))),
     residuals: [...residualsOf(facts), ...live.residuals].filter((residual) => wants(residual.id)),
     suite: namedChecks({ wanted, server: facts.server, findings: accepted.findings, attacks: direct?.results, query: live.query }),
   };

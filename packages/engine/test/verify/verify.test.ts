@@ -78,6 +78,15 @@ describe('a walled database', () => {
     expect(report.residuals.map((residual) => residual.id)).toEqual(['residual.notify']);
   });
 
+  it('names a waiver as unused only where its rule was looked at, or is no rule', async () => {
+    const waiver = (rule: string) => ({ rule, target: 'public.t', reason: 'x', until: '2999-01-01' });
+    const model = { ...sound.model, waivers: [waiver('rls.off'), waiver('read.rows'), waiver('rls.of')] };
+    const unused = async (more: Partial<Parameters<typeof verify>[0]>) =>
+      (await verify({ ...options(), model, ...more })).unusedWaivers.map(({ rule }) => rule);
+    expect(await unused({ staticOnly: true })).toEqual(['rls.off', 'rls.of']);
+    expect(await unused({ only: ['read.rows'] })).toEqual(['read.rows', 'rls.of']);
+  });
+
   it('stops when it is told to', async () => {
     const controller = new AbortController();
     const running = verify({ ...options(), signal: controller.signal, onProgress: ({ stage }) => stage === 'direct' && controller.abort(new Error('enough')) });
