@@ -225,6 +225,8 @@ function deriveOrder(scoped: Scoped): TableName[] {
     for (const child of children.get(table) ?? []) visitFamily(child);
   };
   for (const [table, { rule }] of scoped) if (!rule) visitFamily(table);
+  // Parents before partitions, so that a new partition leaves the order of the others as it is.
+  for (const [table, { relation }] of scoped) if (!relation.isPartition) visit(table);
   for (const table of scoped.keys()) visit(table);
   return order;
 }
