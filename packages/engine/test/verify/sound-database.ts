@@ -15,7 +15,7 @@ export interface SoundDatabase {
 
 /** 63 bytes, quotes, dots and dollars: whatever is not quoted everywhere breaks on it. */
 export const nastySchema = 'Sales$$"Dept".x';
-export const nastyTable = `Order "Lines".$$ ${'ä'.repeat(22)}x`.slice(0, 40);
+export const nastyTable = `Order "Lines".$$ ${'ä'.repeat(22)}xx`;
 
 const tenantIds = ['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b', '00000000-0000-4000-8000-00000000000c'] as const;
 
