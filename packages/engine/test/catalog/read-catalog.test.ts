@@ -158,6 +158,18 @@ describe('the catalog', () => {
     expect([...seen.relations]).toEqual([...catalog.relations]);
   });
 
+  test('leaves the facts unread for a role that may not look into schema partywall', async () => {
+    const blind = await createDatabase();
+    await blind.query(`create schema partywall; create table partywall.facts (name text, value jsonb); create table partywall.tenants (tenant_id uuid);
+      grant select on partywall.facts to ${reader}`);
+    const client = await connect(blind.urlAs(reader), { purpose: 'test' });
+    try {
+      expect((await readCatalog(client)).runtime).toMatchObject({ keyType: 'uuid', facts: undefined });
+    } finally {
+      await client.end();
+    }
+  });
+
   test('does not take a NOT NULL that is not validated for one', async () => {
     if (catalog.serverVersion < 180_000) return;
     await database.query('create table late (id int); alter table late add constraint late_id not null id not valid');
