@@ -167,6 +167,7 @@ describe('the catalog', () => {
       expect((await readCatalog(client)).runtime).toMatchObject({ keyType: 'uuid', facts: undefined });
     } finally {
       await client.end();
+      await blind.query(`drop owned by ${reader}`); // the role goes with the other database, which knows nothing of this grant
     }
   });
 
