@@ -87,7 +87,7 @@ async function applyPhase(client: pg.Client, options: ApplyOptions): Promise<App
     return { phase, plan, applied: [], troubled: await troubledNow(client, model, catalog), quarantined: new Map(), gate: undefined };
   }
   const passwords = passwordStatements(model, options.passwords ?? {});
-  if (steps.length > 0 || passwords.length > 0) await refuseUnprivileged(client, catalog, model, options);
+  if (steps.length > 0 || passwords.length > 0) await refuseUnprivileged(client, catalog, model, { ...options, purpose: 'apply' });
   await prepareSession(client);
   const context = await stepContext(client, options);
 

@@ -26,7 +26,9 @@ export async function switchGate(client: pg.ClientBase, model: TenancyModel, opt
   const { rows } = await client.query<GateSession>(`select coalesce(a.usename::text, '') as role, coalesce(a.application_name, '') as application,
       coalesce(host(a.client_addr), 'local') as address, count(*)::int as count
     from pg_catalog.pg_stat_activity a
-    where a.datname = current_database() and a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
+    where a.datname = current_database() and a.usename is not null and a.pid <> pg_backend_pid()
+      -- Whoever may not read others' statistics sees no type, and must not take a session for none.
+      and coalesce(a.backend_type, 'client backend') = 'client backend'
     group by 1, 2, 3 order by 1, 2, 3`);
   const ours = new Set([model.roles.system, model.roles.service, ...(options.allow ?? [])]);
   const switched = rows.filter((session) => session.role === model.roles.app);

@@ -12,6 +12,7 @@ import { addedFact, setFact } from './facts.ts';
 import { isWallName } from './names.ts';
 import type { WallStep } from './plan.ts';
 import { bootstrapTenant, inSchema, transaction } from './plan-expand.ts';
+import { refuseUnprivileged } from './privileges.ts';
 import { forget, replacedThings } from './replaced.ts';
 import { restoreSteps } from './restore.ts';
 import { prepareSession, runStep } from './run-step.ts';
@@ -55,6 +56,7 @@ export async function rollbackWall(options: RollbackOptions): Promise<RollbackRe
     const stays = whatStays(options.model, catalog, options.to);
     const applied: string[] = [];
     if (options.dryRun) return { steps: first, applied, stays };
+    if (first.length > 0) await refuseUnprivileged(client, catalog, options.model, { url: options.url, purpose: 'rollback' });
     await prepareSession(client);
     let steps = first;
     for (let round = 1; steps.length > 0; round += 1) {
