@@ -1,7 +1,9 @@
-import type { Catalog, Constraint, Relation } from '../catalog/catalog.ts';
-import { ident, identList } from '../db/sql.ts';
+import type { Catalog, Relation } from '../catalog/catalog.ts';
+import { ident } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
+import { deferralOf, foreignKeySteps, rootKeySteps } from './contract-references.ts';
+import { contractStep, onlineStep } from './contract-step.ts';
 import { eventTrigger, eventTriggerBody, eventTriggerName } from './derive-sql.ts';
 import { addedFact, bootstrapEndedFact, setFact } from './facts.ts';
 import { excessGrants } from './grants.ts';
@@ -9,8 +11,8 @@ import { isWallName, wallName } from './names.ts';
 import type { WallStep } from './plan.ts';
 import { childrenOf, inSchema, transaction, uniqueIndexSteps } from './plan-expand.ts';
 import { recordReplaced } from './replaced.ts';
-import { sameExpression, tenantColumn, tenantDefault, type WantedForeignKey, type WantedTable, type WantedWall } from './shape.ts';
-import { isBuiltUnderLock, sameSet, usingClause } from './shape-keys.ts';
+import { sameExpression, tenantColumn, tenantDefault, type WantedTable, type WantedWall } from './shape.ts';
+import { isBuiltUnderLock, usingClause } from './shape-keys.ts';
 
 /**
  * Contract, in this order: defaults change over from parents to the context, so that nothing is refused to the application, which is in
@@ -46,14 +48,14 @@ function notNullSteps(table: WantedTable, wanted: WantedWall): WallStep[] {
     ...(live
       ? []
       : [
-          step(table, 'not-null-check', `require ${column} of new rows`, because, 'brief', [
+          contractStep(table, 'not-null-check', `require ${column} of new rows`, because, 'brief', [
             `alter table ${name} add constraint ${ident(check)} check (${ident(column)} is not null) not valid`,
           ]),
         ]),
     ...(live?.validated
       ? []
-      : [online(table, 'not-null-validate', `prove that every row has ${column}`, because, `alter table ${name} validate constraint ${ident(check)}`)]),
-    step(table, 'not-null', `set ${column} not null`, because, 'brief', [
+      : [onlineStep(table, 'not-null-validate', `prove that every row has ${column}`, because, `alter table ${name} validate constraint ${ident(check)}`)]),
+    contractStep(table, 'not-null', `set ${column} not null`, because, 'brief', [
       recordReplaced({ table: relation.table, name: column, kind: 'nullable column', definition: '' }),
       `alter table ${name} alter column ${ident(column)} set not null`,
       `alter table ${name} drop constraint ${ident(check)}`,
@@ -61,141 +63,24 @@ function notNullSteps(table: WantedTable, wanted: WantedWall): WallStep[] {
   ];
 }
 
-/** The tenant itself must exist. Deleting a tenant that still has rows is refused: rows of nobody are worse. */
-function rootKeySteps(model: TenancyModel, catalog: Catalog, table: WantedTable): WallStep[] {
-  const { relation, column, rootKey } = table;
-  if (!rootKey) return [];
-  const live = relation.constraints.find(
-    ({ foreign, columns, inherited, enforced }) =>
-      foreign?.table === model.tenant.table && !inherited && enforced && sameSet(columns, [column]) && sameSet(foreign.columns, [model.tenant.key]),
-  );
-  if (live?.validated) return [];
-  const definition = `foreign key (${ident(column)}) references ${quoted(model.tenant.table)} (${ident(model.tenant.key)})`;
-  return addForeignKey(catalog, table, {
-    name: live?.name ?? rootKey,
-    definition,
-    live,
-    title: `reference the tenant of ${column}`,
-    reason: 'a tenant that does not exist owns nothing',
-  });
-}
-
-function foreignKeySteps(catalog: Catalog, table: WantedTable, key: WantedForeignKey): WallStep[] {
-  const { relation } = table;
-  const live = relation.constraints.find((constraint) => constraint.name === key.name);
-  const reason = `${key.replaces.name} lets a tenant attach to, probe and by cascade change another tenant's rows`;
-  const steps = live?.validated
-    ? []
-    : addForeignKey(catalog, table, { name: key.name, definition: foreignKeyDefinition(key), live, title: `reference ${key.table} with the tenant`, reason });
-  const name = quoted(relation.table);
-  const old = key.replaces;
-  return [
-    ...steps,
-    // The new key takes the old one's name, in partitions too: applications match constraint names in errors.
-    step(
-      table,
-      'replace',
-      `let it take the place of ${old.name}`,
-      reason,
-      'brief',
-      [
-        recordReplaced({ table: relation.table, name: old.name, kind: 'foreign key', definition: old.definition }),
-        `alter table ${name} drop constraint ${ident(old.name)}`,
-        ...[relation, ...descendantsOf(catalog, relation)].map(
-          (each) => `alter table ${quoted(each.table)} rename constraint ${ident(key.name)} to ${ident(old.name)}`,
-        ),
-      ],
-      old.name,
-    ),
-  ];
-}
-
-export function foreignKeyDefinition(key: WantedForeignKey): string {
-  const onDelete = key.onDelete === 'no action' ? '' : ` on delete ${key.onDelete}${key.setColumns.length > 0 ? ` (${identList(key.setColumns)})` : ''}`;
-  const onUpdate = key.onUpdate === 'no action' ? '' : ` on update ${key.onUpdate}`;
-  const deferral = deferralOf(key.replaces);
-  return `foreign key (${identList(key.columns)}) references ${quoted(key.table)} (${identList(key.references)})${onDelete}${onUpdate}${deferral}`;
-}
-
-/**
- * NOT VALID, then VALIDATE, both beside writers. A partitioned table takes no NOT VALID key before PostgreSQL 18: each leaf gets
- * the key and proves it, and the parent's key then adopts them without reading.
- */
-function addForeignKey(
-  catalog: Catalog,
-  table: WantedTable,
-  key: { name: string; definition: string; live: Constraint | undefined; title: string; reason: string },
-): WallStep[] {
-  const each = (relation: Relation, live: Constraint | undefined, where: string): WallStep[] => {
-    const name = quoted(relation.table);
-    const steps = live
-      ? []
-      : [
-          step(
-            table,
-            'foreign-key',
-            `${key.title}${where}`,
-            key.reason,
-            'brief',
-            [`alter table ${name} add constraint ${ident(key.name)} ${key.definition} not valid`],
-            `${relation.name}/${key.name}`,
-          ),
-        ];
-    return live?.validated
-      ? []
-      : [
-          ...steps,
-          online(
-            table,
-            'validate',
-            `prove it for every row${where}`,
-            key.reason,
-            `alter table ${name} validate constraint ${ident(key.name)}`,
-            `${relation.name}/${key.name}`,
-          ),
-        ];
-  };
-  if (table.relation.kind !== 'partitioned') return each(table.relation, key.live, '');
-  const leaves = leavesOf(catalog, table.relation);
-  return [
-    ...leaves.flatMap((leaf) =>
-      each(
-        leaf,
-        leaf.constraints.find((constraint) => constraint.name === key.name),
-        ` in partition ${leaf.table}`,
-      ),
-    ),
-    step(
-      table,
-      'foreign-key',
-      `${key.title}`,
-      key.reason,
-      'brief',
-      [`alter table ${quoted(table.relation.table)} add constraint ${ident(key.name)} ${key.definition}`],
-      key.name,
-    ),
-  ];
-}
-
-/** The partitions of a relation, of all levels. An inheritance child is none: it has its own keys. */
-export function descendantsOf(catalog: Catalog, relation: Relation): Relation[] {
-  return relation.kind !== 'partitioned' ? [] : childrenOf(catalog, relation).flatMap((child) => [child, ...descendantsOf(catalog, child)]);
-}
-
-export function leavesOf(catalog: Catalog, relation: Relation): Relation[] {
-  return descendantsOf(catalog, relation).filter((child) => child.kind !== 'partitioned');
-}
-
 /** New rows take their tenant from the context. The bootstrap tenant's default goes, so that an insert without a tenant fails. */
 function defaultSteps(catalog: Catalog, table: WantedTable): WallStep[] {
   const live = tenantColumn(table);
-  if (!table.rule?.added || table.relation.isPartition || live?.default === tenantDefault) return [];
   const { relation, column } = table;
+  if (table.rule && !table.rule.added && isConstant(live?.default)) {
+    const drop = `alter table ${quoted(relation.table)} alter column ${ident(column)} drop default`;
+    return [
+      contractStep(table, 'default', `let ${column} have no default tenant`, 'a row written without a tenant would silently belong to that one', 'brief', [
+        drop,
+      ]),
+    ];
+  }
+  if (!table.rule?.added || relation.isPartition || live?.default === tenantDefault) return [];
   const name = quoted(relation.table);
   // A default of the application's own comes back with a rollback; the bootstrap tenant's must not.
   const own = catalog.runtime?.facts?.[addedFact(relation)] === undefined ? live?.default : undefined;
   return [
-    step(
+    contractStep(
       table,
       'default',
       `let ${table.column} default to the context's tenant`,
@@ -207,6 +92,11 @@ function defaultSteps(catalog: Catalog, table: WantedTable): WallStep[] {
       ],
     ),
   ];
+}
+
+/** One tenant for everybody. An expression of the application's own, such as a setting, may well be its way to the right one. */
+function isConstant(expression: string | undefined): boolean {
+  return expression !== undefined && /^\(?(?:'(?:[^']|'')*'(?:::[\w ]+(?:\(\d+\))?)?|-?\d+(?:::\w+)?)\)?$/.test(expression);
 }
 
 function policySteps(table: WantedTable): WallStep[] {
@@ -224,7 +114,7 @@ function policySteps(table: WantedTable): WallStep[] {
   const isFirst = !relation.policies.some((candidate) => candidate.name.startsWith('partywall_'));
   const before = `${relation.rls ? 'enabled' : ''}${relation.rlsForced ? ' forced' : ''}`;
   return [
-    step(table, 'policy', 'force the policy', `a row is there for the tenant in ${table.column} alone`, 'brief', [
+    contractStep(table, 'policy', 'force the policy', `a row is there for the tenant in ${table.column} alone`, 'brief', [
       ...(isFirst && before !== '' ? [recordReplaced({ table: relation.table, name: 'row level security', kind: 'row security', definition: before })] : []),
       ...stale.map((candidate) => `drop policy ${ident(candidate.name)} on ${name}`),
       ...(right ? [] : [`create policy ${ident(policy.name)} on ${name} using (${policy.expression}) with check (${policy.expression})`]),
@@ -291,7 +181,7 @@ function uniqueSteps(catalog: Catalog, table: WantedTable): WallStep[] {
           ? `alter table ${name} add constraint ${ident(constraint.name)} unique using index ${ident(unique.name)}${deferral}`
           : // A partitioned table takes no constraint from an index; there the index alone holds it.
             `alter index ${inSchema(relation, unique.name)} rename to ${ident(replaces.name)}`;
-    const swap = step(
+    const swap = contractStep(
       table,
       'unique',
       `let ${replaces.name} hold per tenant`,
@@ -324,10 +214,6 @@ function attachedIndexes(catalog: Catalog, relation: Relation, name: string): Re
       return attached ? [[child.table, attached.name], ...Object.entries(attachedIndexes(catalog, child, attached.name))] : [];
     }),
   );
-}
-
-export function deferralOf(constraint: Constraint | undefined): string {
-  return constraint?.deferrable ? ` deferrable${constraint.deferred ? ' initially deferred' : ''}` : '';
 }
 
 function grantSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
@@ -373,28 +259,4 @@ function finalSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): 
     });
   }
   return steps;
-}
-
-function step(table: WantedTable, kind: string, title: string, reason: string, lock: WallStep['lock'], statements: readonly string[], part?: string): WallStep {
-  return {
-    id: ['contract', kind, table.relation.table, ...(part ? [part] : [])].join('/'),
-    phase: 'contract',
-    table: table.relation.table,
-    title,
-    reason,
-    lock,
-    action: transaction(statements),
-  };
-}
-
-function online(table: WantedTable, kind: string, title: string, reason: string, statement: string, part?: string): WallStep {
-  return {
-    id: ['contract', kind, table.relation.table, ...(part ? [part] : [])].join('/'),
-    phase: 'contract',
-    table: table.relation.table,
-    title,
-    reason,
-    lock: 'online',
-    action: { kind: 'concurrent', statement },
-  };
 }

@@ -10,8 +10,7 @@ import { rowsOf, troubleQuestions } from './trouble.ts';
 
 /**
  * Takes troubled rows aside, and with them whatever refers to them (it would hang in the air), into `partywall.quarantine` as JSON
- * images. One transaction; returns how many rows each table lost. A row comes back by `select partywall.put_back(id)`, parents first,
- * which is the order of the ids.
+ * images. One transaction; returns how many rows each table lost. A row comes back by `select partywall.put_back(id)`, parents first.
  *
  * Each row is locked where it is chosen. From then on nobody can change it or refer to it anew: whoever tries waits for the end of
  * this transaction, and what was referred to before is found by the next statement. So it holds also where the foreign keys' own
@@ -55,6 +54,9 @@ begin
   execute format('insert into %1$s (%2$s) overriding system value select %2$s from jsonb_populate_record(null::%1$s, $1)', taken.relation, names) using taken."row";
 end`;
 
+/** What `select partywall.put_back(id)` calls. */
+export const putBackSql = `create or replace function partywall.put_back(id bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp as ${dollarQuote(putBackBody)}`;
+
 /** The function lives as long as the table: a rollback leaves both. */
 const quarantineSql = [
   `create table if not exists partywall.quarantine (
@@ -64,7 +66,7 @@ const quarantineSql = [
   "row" jsonb not null,
   taken_at timestamptz not null default now()
 )`,
-  `create or replace function partywall.put_back(id bigint) returns void language plpgsql set search_path = pg_catalog, pg_temp as ${dollarQuote(putBackBody)}`,
+  putBackSql,
   'revoke all on function partywall.put_back(bigint) from public',
   noteQuarantineSql,
 ];

@@ -1,10 +1,10 @@
 import type { Catalog, Relation } from '../catalog/catalog.ts';
 import { ident } from '../db/sql.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
+import { descendantsOf, leavesOf } from './contract-references.ts';
 import { setFact } from './facts.ts';
 import { wallName } from './names.ts';
 import type { StepAction, WallStep } from './plan.ts';
-import { descendantsOf, leavesOf } from './plan-contract.ts';
 import { childrenOf, inSchema, transaction } from './plan-expand.ts';
 import { forget, type Replaced, replacedFact, replacedThings } from './replaced.ts';
 import { isBuiltUnderLock } from './shape-keys.ts';

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { TestDatabase } from '../../../../test/support/database.ts';
 import type { TenancyConfig, TenancyModel } from '../../src/model/model.ts';
+import { verify } from '../../src/verify/verify.ts';
 import { describeTrouble } from '../../src/wall/trouble.ts';
 import { apply, onDatabase, rollback, small, testRoles, waitingForLock } from './databases.ts';
 import { stateOf } from './state.ts';
@@ -118,6 +119,8 @@ describe('rows that the wall cannot hold', () => {
     expect(await left(database, 'sessions', 'data')).toEqual(['kept']);
     expect(await left(database, 'assets', 'id')).toEqual([1, 3]);
     expect((await apply(database.url, model, 'contract')).applied).toEqual([]);
+    const { findings } = await verify({ model, adminUrl: database.url, staticOnly: true });
+    expect(findings.filter(({ rule }) => rule.startsWith('runtime.'))).toEqual([]);
   });
 
   test('come back one by one, parents first, when they are repaired', async () => {

@@ -1,6 +1,7 @@
 import type { DatabaseFunction } from '../../catalog/catalog.ts';
 import { eventTrigger, registerTrigger, registerTriggerName } from '../../wall/derive-sql.ts';
 import { operationsSql } from '../../wall/operations-sql.ts';
+import { putBackSql } from '../../wall/quarantine.ts';
 import { appFunctions, runtimeSql } from '../../wall/runtime.ts';
 import { type Finding, finding } from '../finding.ts';
 import { granteeText, reached, type StaticFacts } from './static-facts.ts';
@@ -38,7 +39,13 @@ interface ExpectedFunction {
 }
 
 function functions(live: readonly DatabaseFunction[], { model, wanted }: StaticFacts): Finding[] {
-  const statements = [...runtimeSql({ keyType: wanted.keyType }), ...operationsSql(wanted), ...registerTrigger(model.tenant), ...eventTrigger(model)];
+  const statements = [
+    ...runtimeSql({ keyType: wanted.keyType }),
+    ...operationsSql(wanted),
+    ...registerTrigger(model.tenant),
+    ...eventTrigger(model),
+    putBackSql,
+  ];
   const expected = new Map(statements.flatMap((statement) => parseFunction(statement) ?? []).map((item) => [item.signature, item]));
   return live.flatMap((routine) => {
     const target = `function partywall.${routine.name}(${routine.arguments})`;
