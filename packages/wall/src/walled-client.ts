@@ -54,6 +54,7 @@ export class WalledClient extends pg.Client {
   /** Queries of the application until the boot gate is passed: pg would send them first, as soon as the connection is ready. */
   #held: QueuedQuery[] | undefined = [];
   #leftover: string | undefined;
+  #pooled = false;
   #release: Release | undefined;
   /** The scope of the query being answered, for its notices. */
   #scope: Scope | undefined;
@@ -121,9 +122,11 @@ export class WalledClient extends pg.Client {
   /**
    * A pool sets this when it hands the connection out. Handing back waits for what is still being answered, and closes the connection
    * instead of returning it where a transaction is open or the session is not as it was. A refusal by the wall says nothing about the
-   * connection, so the pool keeps it: else a suspended tenant's requests would cost its neighbours a connection each.
+   * connection, so the pool keeps it: else a suspended tenant's requests would cost its neighbours a connection each. Undefined
+   * without a pool, by which libraries tell the two apart.
    */
-  get release(): Release {
+  get release(): Release | undefined {
+    if (!this.#pooled) return undefined;
     return (error) => {
       const release = this.#release;
       if (!release) throw new Error('Release called on client which has already been released to the pool.');
@@ -135,6 +138,7 @@ export class WalledClient extends pg.Client {
   }
 
   set release(release: Release) {
+    this.#pooled = true;
     this.#release = release;
   }
 

@@ -286,6 +286,7 @@ describe('a walled client without a pool', () => {
     const client = new WalledClient(wall.database.urlAs(wall.app));
     await client.connect();
     expect(client).toBeInstanceOf(pg.Client);
+    expect(client.release).toBeUndefined();
     expect(await failure(client.query(select))).toBeInstanceOf(TenantContextError);
     expect(ids(await run({ tenant: tenant(4) }, () => client.query(select)))).toEqual(allItemsOf(4));
     await client.end();
