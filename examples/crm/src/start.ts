@@ -23,6 +23,8 @@ async function main(signal: AbortSignal): Promise<void> {
     say(`database  ${describeTarget(adminUrl)}`);
     const secrets = await demoSecrets(folder, describeTarget(adminUrl));
     const pool = await standUp(adminUrl, secrets, say, signal);
+    // `pool.end()` does not wait for its connections to close: the server's shutdown can still reach one, which reports it here.
+    pool.on('error', () => undefined);
     stops.push(() => pool.end());
     const app = createApp({ pool, secret: secrets.tokenSecret });
     stops.push(() => app.close());
