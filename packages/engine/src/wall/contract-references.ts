@@ -7,6 +7,7 @@ import type { WallStep } from './plan.ts';
 import { childrenOf } from './plan-expand.ts';
 import { recordReplaced } from './replaced.ts';
 import type { WantedForeignKey, WantedTable } from './shape.ts';
+import { sameSet } from './shape-keys.ts';
 
 /** The tenant itself must exist. Deleting a tenant that still has rows is refused: rows of nobody are worse. */
 export function rootKeySteps(model: TenancyModel, catalog: Catalog, table: WantedTable): WallStep[] {

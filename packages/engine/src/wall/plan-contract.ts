@@ -77,8 +77,8 @@ function defaultSteps(catalog: Catalog, table: WantedTable): WallStep[] {
   }
   if (!table.rule?.added || relation.isPartition || live?.default === tenantDefault) return [];
   const name = quoted(relation.table);
-  // A default of the application's own comes back with a rollback; the bootstrap tenant's must not.
-  const own = catalog.runtime?.facts?.[addedFact(relation)] === undefined ? live?.default : undefined;
+  // A default of the application's own comes back with a rollback; one tenant for everybody must not.
+  const own = catalog.runtime?.facts?.[addedFact(relation)] === undefined && !isConstant(live?.default) ? live?.default : undefined;
   return [
     contractStep(
       table,

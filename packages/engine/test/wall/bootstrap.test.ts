@@ -125,6 +125,29 @@ describe('a database with one tenant', () => {
   });
 });
 
+describe('a tenant column of the application’s own', () => {
+  test('loses the default that made one tenant everybody’s, keeps one that is an expression, and a rollback brings no tenant back', async () => {
+    const database = await createDatabase();
+    await loadOwned(
+      database.url,
+      `create table organizations (id uuid primary key); insert into organizations values ('${home}');
+       create table students (id int primary key, organization_id uuid not null default '${home}' references organizations);
+       create table lessons (id int primary key, organization_id uuid not null default current_setting('app.organization')::uuid references organizations);`,
+      roles.owner,
+    );
+    const owned = { scope: 'scoped', column: 'organization_id' } as const;
+    const model = parseModel({ tenant: { table: 'organizations' }, roles, tables: { students: owned, lessons: owned } });
+    await apply(database.url, model, 'expand');
+    expect((await columnDefault(database, 'students')).text).toContain(home);
+    await apply(database.url, model, 'contract');
+    expect((await columnDefault(database, 'students')).text).toBeNull();
+    expect((await columnDefault(database, 'lessons')).text).toContain('current_setting');
+    expect((await apply(database.url, model, 'contract')).applied).toEqual([]);
+    await rollback(database.url, model, 'nothing');
+    expect((await columnDefault(database, 'students')).text).toBeNull();
+  });
+});
+
 describe('a bootstrap tenant that cannot be it is one clear error, and nothing is done:', () => {
   test.each([
     ['mistyped', `${home.slice(0, -1)}2`, 'looking for the bootstrap tenant: public.organizations has no row "11111111-1111-4111-8111-111111111112"'],

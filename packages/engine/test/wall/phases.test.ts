@@ -158,10 +158,10 @@ describe('rolling back', () => {
   test('keeps what the application had set itself: row security, view options, defaults, nullability', async () => {
     const { database, model: own } = await small(
       roles,
-      `create table users (id int primary key, tenant_id int references tenants default 1, name text);
+      `create table users (id int primary key, tenant_id int references tenants default length('x'), name text);
        alter table users enable row level security; alter table users force row level security;
        create policy narrow on users as restrictive using (name is not null);
-       create table visits (id int primary key, user_id int references users, tenant_id int default 2);
+       create table visits (id int primary key, user_id int references users, tenant_id int default length('xx'));
        create view names with (security_invoker = off) as select name from users;
        insert into users values (1, 1, 'a'), (2, 2, 'b'); insert into visits values (1, 1, 1), (2, 2, null);`,
       { users: { scope: 'scoped', column: 'tenant_id' }, visits: { scope: 'scoped', through: { table: 'users', columns: 'user_id' } } },
