@@ -16,11 +16,11 @@ export default defineTenancy({
     'public.activities': {
       scope: 'scoped',
       through: [
-        { table: 'public.users', columns: 'user_id' },
-        { table: 'public.contacts', columns: 'contact_id' },
         { table: 'public.deals', columns: 'deal_id' },
+        { table: 'public.contacts', columns: 'contact_id' },
+        { table: 'public.users', columns: 'user_id' },
       ],
-      why: 'the first of user_id (public.users), contact_id (public.contacts), deal_id (public.deals) that gives one leads to the tenant; each may be missing, and rows without a tenant are listed before contract',
+      why: 'the first of deal_id (public.deals), contact_id (public.contacts), user_id (public.users) that gives one leads to the tenant; each may be missing, and rows without a tenant are listed before contract',
     },
     'public.contacts': {
       scope: 'scoped',

@@ -4,10 +4,10 @@ import type { FastifyServerOptions } from 'fastify';
 import pg from 'pg';
 import { afterAll } from 'vitest';
 import { createDatabase, suffix, type TestDatabase } from '../../../test/support/database.ts';
+import crmTenancy from '../partywall.config.ts';
 import { createApp } from '../src/app.ts';
 import { loadCrm } from '../src/seed.ts';
 import { issueToken, type Role } from '../src/tokens.ts';
-import { crmTenancy } from './crm-tenancy.ts';
 
 /** 64 bytes: as long as the longest hash wants, so that a token of another algorithm fails for its algorithm. */
 export const secret = 'a secret of the tests that is exactly as long as HS512 asks for.';
