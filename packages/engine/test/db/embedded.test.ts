@@ -103,7 +103,7 @@ test('a server runs below a private home, also as root, and a folder that is thr
   const second = await start({ dataDir });
   expect(await query(second.url, 'select n from public.kept')).toEqual([{ n: 1 }]);
   await second.stop();
-  await fs.rm(home, { recursive: true });
+  await fs.rm(path.dirname(dataDir), { recursive: true });
   const third = await start({ dataDir });
   expect(await query(third.url, "select to_regclass('public.kept') as kept")).toEqual([{ kept: null }]);
   await third.stop();
