@@ -1,6 +1,6 @@
 export type { Catalog, Relation, Role } from './catalog/catalog.ts';
 export { readCatalog } from './catalog/read-catalog.ts';
-export { connect, describeTarget, refuseUnsupported, sqlState, supportedMajors } from './db/connect.ts';
+export { connect, describeTarget, refuseUnsupported, sqlState } from './db/connect.ts';
 export { type EmbeddedOptions, type EmbeddedServer, freePort, startEmbedded } from './db/embedded.ts';
 export { ident, literal } from './db/sql.ts';
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';
@@ -28,5 +28,4 @@ export { planWall, stepSql, type WallPlan, type WallStep } from './wall/plan.ts'
 export { missingRights } from './wall/privileges.ts';
 export type { RolePasswords } from './wall/roles.ts';
 export { type RollbackOptions, type RollbackReport, rollbackWall } from './wall/rollback.ts';
-export { type TenantState, tenantStates, wallStates } from './wall/runtime.ts';
 export { describeTrouble, type TroubledRows } from './wall/trouble.ts';
