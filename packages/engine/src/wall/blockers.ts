@@ -3,6 +3,7 @@ import { ident } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import type { TableName } from '../model/table-name.ts';
 import { bootstrapEndedFact } from './facts.ts';
+import { nameBytesMax } from './names.ts';
 import { effectiveRule, keyTypeOf, type Note, type Scoped, type ScopedRelation, type WantedWall } from './shape.ts';
 import { globalUniques, isPerTenant, sameSet } from './shape-keys.ts';
 
@@ -12,7 +13,7 @@ import { globalUniques, isPerTenant, sameSet } from './shape-keys.ts';
  */
 export function shapeBlockers(model: TenancyModel, catalog: Catalog, scoped: Scoped, root: { relation: Relation; key: Column }): Note[] {
   return [
-    ...rootBlockers(root),
+    ...rootBlockers(root, model),
     ...[...catalog.relations.values()].flatMap((relation) => [
       ...classBlockers(model, catalog, relation),
       ...outsideReferences(model, catalog, relation, scoped),
@@ -29,6 +30,18 @@ export function shapeBlockers(model: TenancyModel, catalog: Catalog, scoped: Sco
 
 /** Lines of the model that the database has nothing for: a name that is mistyped here may be what another line forgot. */
 export function modelBlockers(model: TenancyModel, catalog: Catalog, wanted: WantedWall): Note[] {
+  const installed = catalog.runtime?.keyType;
+  const root = model.tenant.table;
+  const other = installed !== undefined && keyTypeOf(installed) !== wanted.keyType && wanted.tables.size > 0;
+  return [
+    ...(other
+      ? [{ table: root, message: `has keys of type ${wanted.keyType}, and schema partywall was installed for tenants with keys of type ${installed}` }]
+      : []),
+    ...tableBlockers(model, catalog, wanted),
+  ];
+}
+
+function tableBlockers(model: TenancyModel, catalog: Catalog, wanted: WantedWall): Note[] {
   return [...model.tables].flatMap(([table, rule]) => {
     const relation = catalog.relations.get(table);
     if (!relation) return [{ table, message: 'is in the tenancy model and not in the database' }];
@@ -41,6 +54,9 @@ export function modelBlockers(model: TenancyModel, catalog: Catalog, wanted: Wan
       ...[...rule.uniques.keys()]
         .filter((name) => !uniques.has(name))
         .map((name) => ({ table, message: `has no unique ${ident(name)}, which the model names` })),
+      ...(Buffer.byteLength(rule.column) > nameBytesMax
+        ? [{ table, message: `${ident(rule.column)} is longer than ${nameBytesMax} bytes, which a name can be` }]
+        : []),
       ...(isOver ? [{ table, message: 'goes through nothing, and the bootstrap tenant ended with contract; name a way to the tenant' }] : []),
     ];
   });
@@ -53,13 +69,14 @@ function isBelow(relation: Relation, table: TableName, catalog: Catalog): boolea
   });
 }
 
-function rootBlockers({ relation, key }: { relation: Relation; key: Column }): Note[] {
+function rootBlockers({ relation, key }: { relation: Relation; key: Column }, { tenant: { status } }: TenancyModel): Note[] {
   const { table } = relation;
   const isUnique = relation.indexes.some(
     (index) => index.unique && index.valid && !index.predicate && sameSet(index.columns, [key.name]) && !isDeferrableIndex(relation, index.name),
   );
   return [
     ...(keyTypeOf(key.type) ? [] : [{ table, message: `the tenant key has type ${key.type}; the wall knows uuid, smallint, integer, bigint and text` }]),
+    ...(status && !columnOf(relation, status.column) ? [{ table, message: `the status column ${ident(status.column)} is not there` }] : []),
     ...(isUnique ? [] : [{ table, message: `the tenant key ${ident(key.name)} is not unique, so nothing can refer to a tenant` }]),
   ];
 }

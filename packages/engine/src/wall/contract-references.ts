@@ -9,7 +9,10 @@ import { recordReplaced } from './replaced.ts';
 import type { WantedForeignKey, WantedTable } from './shape.ts';
 import { sameSet } from './shape-keys.ts';
 
-/** The tenant itself must exist. Deleting a tenant that still has rows is refused: rows of nobody are worse. */
+/**
+ * The tenant itself must exist. Deleting a tenant that still has rows is refused: rows of nobody are worse. Asked at the end of the
+ * transaction, so that a tenant whose rows go with it by the application's own cascades can be deleted as it always could.
+ */
 export function rootKeySteps(model: TenancyModel, catalog: Catalog, table: WantedTable): WallStep[] {
   const { relation, column, rootKey } = table;
   if (!rootKey) return [];
@@ -18,7 +21,7 @@ export function rootKeySteps(model: TenancyModel, catalog: Catalog, table: Wante
       foreign?.table === model.tenant.table && !inherited && enforced && sameSet(columns, [column]) && sameSet(foreign.columns, [model.tenant.key]),
   );
   if (live?.validated) return [];
-  const definition = `foreign key (${ident(column)}) references ${quoted(model.tenant.table)} (${ident(model.tenant.key)})`;
+  const definition = `foreign key (${ident(column)}) references ${quoted(model.tenant.table)} (${ident(model.tenant.key)}) deferrable initially deferred`;
   return addForeignKey(catalog, table, {
     name: live?.name ?? rootKey,
     definition,

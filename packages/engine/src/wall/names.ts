@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 
 /** PostgreSQL cuts names at this many bytes; two long names must not become one. */
-const nameBytesMax = 63;
+export const nameBytesMax = 63;
 
 const wallNameKinds = ['key', 'index', 'fk', 'root', 'unique', 'check', 'derive', 'adopt', 'restored'] as const;
 export type WallNameKind = (typeof wallNameKinds)[number];

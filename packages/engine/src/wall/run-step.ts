@@ -23,8 +23,8 @@ const passesMax = 20;
 
 const lockNotAvailable = '55P03';
 const deadlockDetected = '40P01';
-const invalidParameterValue = '22023';
-const insufficientPrivilege = '42501';
+/** Not known, not allowed, not on this platform. */
+const impossible: readonly (string | undefined)[] = ['42704', '42501', '22023'];
 
 export interface StepContext {
   readonly client: pg.ClientBase;
@@ -227,19 +227,24 @@ async function pause(attempt: number, signal: AbortSignal | undefined): Promise<
 }
 
 /**
- * An index build waits for its lock however long the role's own settings say; no policy may bind what is done here. Where a writer and
+ * What the role or the database has as its settings must not end an index build, make a step read an older snapshot, or let a policy
+ * bind what is done here. Where a writer and
  * a step wait for each other, the step is the one that notices first and gives way. Where this process dies, its statement ends too,
  * so that the next run does not find it still at work.
  */
 export async function prepareSession(client: pg.ClientBase): Promise<void> {
-  await client.query("select set_config('lock_timeout', '0', false), set_config('row_security', 'off', false)");
+  await client.query(
+    `select set_config('lock_timeout', '0', false), set_config('row_security', 'off', false),
+      set_config('default_transaction_isolation', 'read committed', false), set_config('default_transaction_read_only', 'off', false)`,
+  );
+  await setIfPossible(client, 'set transaction_timeout = 0');
   await setIfPossible(client, "set deadlock_timeout = '50ms'");
   await setIfPossible(client, "set client_connection_check_interval = '500ms'");
 }
 
-/** A role that is no superuser may not set the one; a server on some platforms cannot watch its connections. */
+/** Older servers do not know the one, only a superuser may set the other, and some platforms cannot watch their connections. */
 async function setIfPossible(client: pg.ClientBase, statement: string): Promise<void> {
   await client.query(statement).catch((error: unknown) => {
-    if (sqlState(error) !== insufficientPrivilege && sqlState(error) !== invalidParameterValue) throw error;
+    if (!impossible.includes(sqlState(error))) throw error;
   });
 }

@@ -75,6 +75,29 @@ describe('the wall is not begun where', () => {
     }
   });
 
+  test(
+    'the status column of the root is not there',
+    blocked(users, { users: owned }, 'public.tenants: the status column "standing" is not there', {
+      tenant: { table: 'tenants', status: { column: 'standing', values: {} } },
+    }),
+  );
+
+  test(
+    'the name of a column to add is longer than a name can be',
+    blocked(
+      `${users} create table visits (id int primary key, user_id int)`,
+      { users: owned, visits: { scope: 'scoped', column: 'ä'.repeat(32), through: { table: 'users', columns: 'user_id' } } },
+      `public.visits: "${'ä'.repeat(32)}" is longer than 63 bytes, which a name can be`,
+    ),
+  );
+
+  test('schema partywall is another root’s', async () => {
+    const { database, model } = await small(roles, `${users} create table teams (id uuid primary key)`, { users: owned, teams: { scope: 'platform' } });
+    await apply(database.url, model, 'expand');
+    const { model: other } = await small(roles, users, { users: { scope: 'platform' }, tenants: { scope: 'platform' } }, { tenant: { table: 'teams' } });
+    await refuses({ database, model: other }, 'public.teams: has keys of type uuid, and schema partywall was installed for tenants with keys of type integer');
+  });
+
   test('the tenant key has a type the wall does not know', async () => {
     const made = await small(roles, 'create table teams (id numeric primary key)', { tenants: { scope: 'platform' } }, { tenant: { table: 'teams' } });
     await refuses(made, 'public.teams: the tenant key has type numeric; the wall knows uuid, smallint, integer, bigint and text');

@@ -2,6 +2,7 @@ import type pg from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createDatabase } from '../../../../test/support/database.ts';
 import { readCatalog } from '../../src/catalog/read-catalog.ts';
+import { ident } from '../../src/db/sql.ts';
 import type { TenancyModel } from '../../src/model/model.ts';
 import { planWall, stepSql } from '../../src/wall/plan.ts';
 import { planRollback } from '../../src/wall/rollback.ts';
@@ -62,6 +63,30 @@ describe('applying', () => {
     });
     const compared = await Promise.all([byApply, byHand].map(({ url }) => withCatalogClient(url, (client) => stateOf(client))));
     expect(compared[1]).toEqual(compared[0]);
+  });
+
+  test('does not mind how the database and the role are set', async () => {
+    const database = await createDatabase({ template: fixture });
+    const settings = {
+      default_transaction_isolation: 'serializable',
+      default_transaction_read_only: 'on',
+      quote_all_identifiers: 'on',
+      search_path: 'pg_catalog, nowhere',
+      lock_timeout: '1ms',
+      statement_timeout: '50ms',
+      DateStyle: 'German',
+      bytea_output: 'escape',
+      check_function_bodies: 'off',
+      standard_conforming_strings: 'off',
+      row_security: 'off',
+    };
+    for (const [name, value] of Object.entries(settings))
+      await database.query(`alter database ${ident(database.name)} set ${name} = ${name === 'search_path' ? value : `'${value}'`}`);
+    await contractAll(database.url, model);
+    expect((await apply(database.url, model, 'contract')).applied).toEqual([]);
+    const { steps } = planWall(model, await withCatalogClient(database.url, readCatalog));
+    expect(steps).toEqual([]);
+    await rollback(database.url, model, 'nothing');
   });
 
   test('contract before expand is refused and names what is missing', async () => {

@@ -132,6 +132,30 @@ describe('entering', () => {
     expect(await entering('1')).toBe('in');
   });
 
+  test('a tenant can be deleted with all that the application’s own cascades take along, and not while something of it stays', async () => {
+    await database.query(`create table visits (id int primary key, user_id int references users on delete cascade); insert into visits values (1, 1), (2, 2);
+      create table lines (id int primary key, visit_id int references visits on delete cascade); insert into lines values (1, 1), (2, 2);
+      alter table users drop constraint users_org_fkey, add constraint users_org_fkey foreign key (org) references orgs on delete cascade;
+      create table papers (id int primary key, org int); insert into papers values (2, 2)`);
+    const wider = parseModel({
+      tenant: { table: 'orgs', key: 'org id' },
+      roles,
+      tables: {
+        users: { scope: 'scoped', column: 'org' },
+        papers: { scope: 'scoped', column: 'org' },
+        visits: { scope: 'scoped', column: 'org', through: { table: 'users', columns: 'user_id' } },
+        lines: { scope: 'scoped', column: 'org', through: { table: 'visits', columns: 'visit_id' } },
+      },
+    });
+    await contractAll(database.url, wider);
+    await onDatabase(database.urlAs(roles.system), async (client) => {
+      await client.query('delete from orgs where "org id" = 1');
+      expect((await client.query('select id from lines')).rows).toEqual([{ id: 2 }]);
+      await expect(client.query('delete from orgs where "org id" = 2')).rejects.toMatchObject({ code: '23503', table: 'papers' });
+    });
+    expect(Object.keys(await states())).toEqual(['2', '3', '4', '5']);
+  });
+
   test('the application sees its own row of the root, may change it, and makes or deletes none', async () => {
     await contractAll(database.url, model);
     await onDatabase(database.urlAs(roles.app), async (client) => {
