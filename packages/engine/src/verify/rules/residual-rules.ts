@@ -85,7 +85,8 @@ export const residualRules = {
   'residual.statistics': {
     severity: 'low',
     title: 'Estimates are made from all rows',
-    explains: 'EXPLAIN shows row counts estimated from every tenant’s rows; table sizes and pg_stat counters are readable.',
+    explains:
+      'EXPLAIN shows row counts estimated from every tenant’s rows; table sizes and pg_stat counters are readable. A condition that reads no column is judged before the policy, so one with a side effect (nextval) counts the rows of all tenants.',
     fix: 'Show no plans to tenants.',
   },
   'residual.advisory-locks': {
