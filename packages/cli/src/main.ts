@@ -8,11 +8,10 @@ process.on('SIGINT', () => {
 });
 process.once('SIGTERM', () => controller.abort(new Error('terminated')));
 
-// A reader that closes early (`partywall diff | head`) has seen what it wanted.
+// A reader that closes early (`partywall diff | head`) has seen what it wanted; the answer's exit status stays what it is.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
-    process.exit(process.exitCode ?? 0);
   });
 }
 

@@ -69,15 +69,22 @@ describe('output', () => {
     expect(plain.stdout).not.toContain('\x1b');
   });
 
-  test('a reader that closes early is no error', async () => {
-    const child = startCommand(['--help']);
-    child.stdout.destroy();
-    let stderr = '';
-    child.stderr.on('data', (text) => {
-      stderr += text;
-    });
-    const [status] = await once(child, 'close');
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  test('a reader that closes early is no error, and the exit status stays that of the answer', async () => {
+    const { cwd, env } = await portal();
+    for (const [args, expected] of [
+      [['--help'], 0],
+      [['diff'], 1],
+    ] as const) {
+      const child = startCommand(args, { cwd, env });
+      child.stdout.destroy();
+      let stderr = '';
+      child.stderr.on('data', (text) => {
+        stderr += text;
+      });
+      const [status] = await once(child, 'close');
+      expect(status).toBe(expected);
+      expect(stderr).not.toContain('EPIPE');
+    }
   });
 
   test('the stack of an error is printed only with --debug', async () => {
