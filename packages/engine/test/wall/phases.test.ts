@@ -37,6 +37,17 @@ describe('applying', () => {
     expect(plan.blockers).toEqual([]);
   });
 
+  test('every table is filled after those it derives from, partitions and children of these too', async () => {
+    const database = await createDatabase({ template: fixture });
+    const { plan } = await apply(database.url, model, 'expand', { dryRun: true });
+    const at = (table: string) => plan.steps.findIndex(({ id }) => id === `expand/backfill/public.${table}`);
+    for (const part of ['events_2024', 'events_2025_a', 'events_2025_rest', 'events_rest']) expect(at('event_notes'), part).toBeGreaterThan(at(part));
+    expect(at('notes')).toBeGreaterThan(at('contacts'));
+    expect(at('settings')).toBeGreaterThan(at('orders'));
+    expect(Math.min(at('events_2024'), at('cars'))).toBeGreaterThan(-1);
+    expect(at('events')).toBe(-1);
+  });
+
   test('a dry run changes nothing and plans what the run then does', async () => {
     const database = await createDatabase({ template: fixture });
     for (const phase of ['expand', 'contract'] as const) {
