@@ -29,7 +29,7 @@ describe('after contract', () => {
     // As a database looks in which somebody once made everything work.
     const [app, owner, friend] = [ident(roles.app), ident(roles.owner), ident(`friend of ${roles.app}`)];
     await database.query(`create role ${app} login createdb; create role ${ident(roles.system)}; create role ${friend};
-      grant all on all tables in schema public to public; grant all on all sequences in schema public to public, ${app};
+      grant all on all tables in schema public to public; grant all on all sequences in schema public to public, ${app}; revoke all on sequence ticket_numbers from ${app};
       grant select on customers to ${app} with grant option; set role ${app}; grant select on customers to ${friend}; reset role;
       grant update (name) on customers to public; grant create on schema public to public;
       alter default privileges for role ${owner} grant all on tables to public;
