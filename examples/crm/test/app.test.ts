@@ -93,11 +93,11 @@ describe('a request', () => {
 
   it('of a read-only tenant reads, and is refused with 403 where it would write', async () => {
     const send = crm.as(brightwater);
-    await crm.database.query("update partywall.tenants set state = 'read_only' where tenant_id = $1", [brightwater.id]);
+    await crm.database.query("update partywall.registry set state = 'read_only' where tenant_id = $1", [brightwater.id]);
     expect((await send('GET', '/api/customers')).status).toBe(200);
     const reply = await send('POST', '/api/customers', { reference: 'ro', name: 'ro', countryCode: 'GB' });
     expect(reply).toMatchObject({ status: 403, body: problem(403, 'tenant_read_only') });
-    await crm.database.query("update partywall.tenants set state = 'active' where tenant_id = $1", [brightwater.id]);
+    await crm.database.query("update partywall.registry set state = 'active' where tenant_id = $1", [brightwater.id]);
   });
 
   it.each([

@@ -27,6 +27,8 @@ export const engineErrors = {
   port_busy: { exit: 2, hint: 'set PORT to a free port' },
   config_exists: { exit: 2, hint: 'pass --update to merge what changed into it, or --force to write it anew' },
   confirmation_required: { exit: 2, hint: 'read the plan above, then pass --yes' },
+  control_missing: { exit: 2, hint: 'run `partywall migrate`' },
+  control_foreign: { exit: 2, hint: 'use the version of Partywall that installed it, or a newer one' },
   usage: { exit: 2, hint: 'see --help' },
   internal: { exit: 2, hint: 'run again with --debug for the stack, and report it' },
 } as const satisfies Record<string, { exit: 1 | 2; hint: string }>;

@@ -1,7 +1,10 @@
+export { type AuditEntry, appendAudit, appendDenial } from './audit/append.ts';
 export type { Catalog, Relation, Role } from './catalog/catalog.ts';
 export { readCatalog } from './catalog/read-catalog.ts';
 export { connect, describeTarget, refuseUnsupported, sqlState } from './db/connect.ts';
+export { controlPool } from './db/control-pool.ts';
 export { type EmbeddedOptions, type EmbeddedServer, freePort, startEmbedded } from './db/embedded.ts';
+export { type Actor, type ControlDatabase, type Operation, transaction } from './db/operation.ts';
 export { ident, literal } from './db/sql.ts';
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';
 export { assertModelComplete, type CheckOptions, checkModel, describeDifference } from './model/check.ts';
@@ -13,6 +16,7 @@ export { defineTenancy, parseModel, type TableRule, type TenancyConfig, type Ten
 export { patchConfig } from './model/patch-config.ts';
 export { type RenderOptions, renderConfig } from './model/render-config.ts';
 export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
+export { assertControl, type InstallReport, installControl } from './schema/install-control.ts';
 export { baselineOf, parseBaseline } from './verify/accept.ts';
 export { renderHuman } from './verify/format/human.ts';
 export { toJson } from './verify/format/json.ts';

@@ -37,10 +37,10 @@ describe('a tenant that is not active', () => {
     ['cancelled', (n) => wall.setState(tenant(n), 'cancelled'), TenantCancelledError],
     [
       'placed elsewhere',
-      (n) => wall.database.query("update partywall.tenants set placement = 'other' where tenant_id = $1", [tenant(n)]),
+      (n) => wall.database.query("update partywall.registry set placement = 'other' where tenant_id = $1", [tenant(n)]),
       TenantPlacedElsewhereError,
     ],
-    ['removed', (n) => wall.database.query('delete from partywall.tenants where tenant_id = $1', [tenant(n)]), UnknownTenantError],
+    ['removed', (n) => wall.database.query('delete from partywall.registry where tenant_id = $1', [tenant(n)]), UnknownTenantError],
   ];
 
   test.each(refused)('is refused from its next statement on when it is %s, on the connection that served it just now', async (_, change, kind) => {

@@ -42,7 +42,7 @@ export async function walledDatabase(): Promise<WalledDatabase> {
   await database.query(runtimeLock);
   for (const statement of [...runtimeSql({ keyType: 'uuid' }), ...runtimeGrants(app)]) await database.query(statement);
   await database.query('commit');
-  await database.query(`insert into partywall.tenants (tenant_id)
+  await database.query(`insert into partywall.registry (tenant_id)
     select ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid from generate_series(1, ${tenantCount}) n`);
   await database.query(`create table items (
     id int not null, tenant_id uuid not null default partywall.tenant_id(), body text not null, payload jsonb, raw bytea,

@@ -130,7 +130,7 @@ export const runtimeFunctionsSql = `select ${functionColumns} ${functionTables} 
 /** By names in the catalogs and not by `to_regclass`, which fails for a role without USAGE on the schema. */
 export const runtimeStateSql = `select pg_get_userbyid(n.nspowner)::text as owner,
   (select format_type(a.atttypid, a.atttypmod) from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid
-    where c.relnamespace = n.oid and c.relname = 'tenants' and a.attname = 'tenant_id') as "keyType",
+    where c.relnamespace = n.oid and c.relname = 'registry' and a.attname = 'tenant_id') as "keyType",
   coalesce((select has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') from pg_catalog.pg_class c
     where c.relnamespace = n.oid and c.relname = 'facts'), false) as "factsReadable"
 from pg_catalog.pg_namespace n where n.nspname = 'partywall'`;

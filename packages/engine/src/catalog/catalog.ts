@@ -227,7 +227,7 @@ export interface EventTrigger {
 
 export interface Runtime {
   readonly owner: string;
-  /** Type of `partywall.tenants.tenant_id`. */
+  /** Type of `partywall.registry.tenant_id`. */
   readonly keyType: string | undefined;
   /** Functions of schema `partywall`. */
   readonly functions: readonly DatabaseFunction[];

@@ -70,13 +70,21 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
   const status = existing?.tenant.table === root.table ? existing.tenant.status : rootTable && rootStatus(catalog, rootTable);
   return {
     model: {
-      tenant: { table: root.table, key: existing?.tenant.table === root.table ? existing.tenant.key : root.key, status, why: existing?.tenant.why ?? root.why },
+      tenant: {
+        table: root.table,
+        key: existing?.tenant.table === root.table ? existing.tenant.key : root.key,
+        status,
+        profile: existing?.tenant.table === root.table ? existing.tenant.profile : {},
+        why: existing?.tenant.why ?? root.why,
+      },
       column: added.name,
       schemas: existing ? [...new Set([...existing.schemas, ...schemas])] : schemas,
       roles: existing?.roles ?? wallRoles(catalog, listed, root.table),
       tables: new Map([...survey.rules].sort(([left], [right]) => (left < right ? -1 : 1))),
       bootstrap,
       waivers: existing?.waivers ?? [],
+      people: existing?.people,
+      quotas: existing?.quotas ?? new Map(),
     },
     why: {
       tenant: root.why,

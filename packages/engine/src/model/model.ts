@@ -1,5 +1,16 @@
 import { z } from 'zod';
 import { PartywallError } from '../errors.ts';
+import {
+  namedTables,
+  type PeopleTable,
+  peopleConfig,
+  profileConfig,
+  type Quota,
+  quotasConfig,
+  type TenantProfile,
+  tableReference as table,
+  toQuotas,
+} from './control.ts';
 import { parseTableName, type TableName } from './table-name.ts';
 
 /**
@@ -19,6 +30,10 @@ export interface TenancyModel {
   readonly bootstrap: string | undefined;
   /** Findings of `verify` that are accepted, each with a reason and an end date. */
   readonly waivers: readonly Waiver[];
+  /** The application's own people, for the control plane. */
+  readonly people: PeopleTable | undefined;
+  /** What is counted and can be limited, by name. */
+  readonly quotas: ReadonlyMap<string, Quota>;
 }
 
 export interface TenantRoot {
@@ -27,6 +42,7 @@ export interface TenantRoot {
   readonly key: string;
   /** The application's own status column, if it has one: which of its values mean which state. Other values mean active. */
   readonly status: { readonly column: string; readonly values: Readonly<Record<string, 'active' | 'read_only' | 'suspended' | 'cancelled'>> } | undefined;
+  readonly profile: TenantProfile;
   readonly why?: string | undefined;
 }
 
@@ -96,12 +112,6 @@ export interface Waiver {
 const why = z.string().min(1).optional();
 const column = z.string().min(1).max(63);
 const columns = z.union([column, z.array(column).min(1)]).transform((given) => (typeof given === 'string' ? [given] : given));
-const table = z.string().transform((text, context) => {
-  const parsed = parseTableName(text);
-  if (parsed) return parsed;
-  context.addIssue({ code: 'custom', message: `not a table name: ${JSON.stringify(text)}` });
-  return z.NEVER;
-});
 
 const pathConfig = z.strictObject({
   /** A scoped table or the tenant root. */
@@ -132,6 +142,7 @@ const configSchema = z.strictObject({
     table,
     key: column.optional(),
     status: z.strictObject({ column, values: z.record(z.string(), z.enum(['active', 'read_only', 'suspended', 'cancelled'])) }).optional(),
+    profile: profileConfig.optional(),
     why,
   }),
   column: column.optional(),
@@ -140,6 +151,8 @@ const configSchema = z.strictObject({
   tables: z.record(z.string(), ruleConfig),
   bootstrap: z.union([z.string().min(1), z.number().int()]).optional(),
   waivers: z.array(z.strictObject({ rule: z.string().min(1), target: z.string().min(1), reason: z.string().min(1), until: z.iso.date() })).optional(),
+  people: peopleConfig.optional(),
+  quotas: quotasConfig.optional(),
 });
 
 /** The config as a person writes it; `defineTenancy` types it. */
@@ -167,13 +180,21 @@ export function parseModel(config: unknown): TenancyModel {
     tables.set(name, toRule(rule, addedColumn, name));
   }
   const model: TenancyModel = {
-    tenant: { table: written.tenant.table, key: written.tenant.key ?? 'id', status: written.tenant.status, why: written.tenant.why },
+    tenant: {
+      table: written.tenant.table,
+      key: written.tenant.key ?? 'id',
+      status: written.tenant.status,
+      profile: written.tenant.profile ?? {},
+      why: written.tenant.why,
+    },
     column: addedColumn,
     schemas: written.schemas ?? ['public'],
     roles: written.roles,
     tables,
     bootstrap: written.bootstrap === undefined ? undefined : String(written.bootstrap),
     waivers: written.waivers ?? [],
+    people: written.people,
+    quotas: toQuotas(written.quotas),
   };
   refuseContradictions(model);
   return model;
@@ -218,6 +239,11 @@ function toPath(path: z.output<typeof pathConfig>, name: TableName): Path {
 function refuseContradictions(model: TenancyModel): void {
   if (model.tables.has(model.tenant.table)) {
     throw new PartywallError('model_invalid', `reading the tenancy config: ${model.tenant.table} is the tenant root and is listed under tables too`);
+  }
+  for (const { table: name, by } of namedTables(model.people, model.quotas)) {
+    if (model.tables.get(name)?.scope !== 'scoped') {
+      throw new PartywallError('model_invalid', `reading the tenancy config: ${by} names ${name}, which is not a scoped table`);
+    }
   }
   const roles = Object.values(model.roles);
   if (new Set(roles).size !== roles.length) {

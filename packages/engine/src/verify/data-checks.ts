@@ -75,8 +75,8 @@ function registryCheck(wanted: WantedWall): DataCheck[] {
   const check: DataCheck = {
     table: root.relation.table,
     rules: ['data.unregistered'],
-    query: `select case when t.tenant_id is null then 'not registered' else 'registered without a row' end, 'partywall.tenants', count(*)
-from ${quoted(root.relation.table)} r full join partywall.tenants t on t.tenant_id = ${key} where t.tenant_id is null or ${key} is null group by 1`,
+    query: `select case when t.tenant_id is null then 'not registered' else 'registered without a row' end, 'partywall.registry', count(*)
+from ${quoted(root.relation.table)} r full join partywall.registry t on t.tenant_id = ${key} where t.tenant_id is null or ${key} is null group by 1`,
   };
   return [check];
 }

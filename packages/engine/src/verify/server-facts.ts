@@ -10,7 +10,7 @@ export interface ServerFacts {
   /** Tables, views and sequences of schema `partywall`. */
   readonly runtimeRelations: readonly { readonly name: string; readonly owner: string; readonly grants: readonly Grant[] }[];
   readonly runtimeSchemaGrants: readonly Grant[];
-  /** Triggers on `partywall.tenants`. */
+  /** Triggers on `partywall.registry`. */
   readonly registryTriggers: readonly { readonly name: string; readonly function: string; readonly enabled: boolean }[];
   /** Constraints whose own triggers are disabled (`alter table ... disable trigger all`). */
   readonly silentConstraints: readonly { readonly table: TableName; readonly constraint: string }[];
@@ -33,7 +33,7 @@ const serverFactsSql = `select
     as "runtimeSchemaGrants",
   coalesce((select json_agg(json_build_object('name', t.tgname, 'function', n.nspname || '.' || p.proname, 'enabled', t.tgenabled in ('O', 'A')))
     from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where t.tgrelid = to_regclass('partywall.tenants') and not t.tgisinternal), '[]'::json) as "registryTriggers",
+    where t.tgrelid = to_regclass('partywall.registry') and not t.tgisinternal), '[]'::json) as "registryTriggers",
   coalesce((select json_agg(distinct jsonb_build_array(n.nspname, c.relname, k.conname))
     from pg_catalog.pg_trigger t join pg_catalog.pg_constraint k on k.oid = t.tgconstraint join pg_catalog.pg_class c on c.oid = k.conrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where t.tgisinternal and t.tgenabled in ('D', 'R')), '[]'::json) as "silentConstraints",

@@ -119,22 +119,22 @@ export function registerTrigger(root: TenantRoot): string[] {
   const stateOf = (row: string) => (status ? stateCase(`${row}.${ident(status.column)}`, status.values) : "'active'");
   const body = `begin
   if tg_op = 'TRUNCATE' then
-    delete from partywall.tenants;
+    delete from partywall.registry;
     return null;
   end if;
   if tg_op = 'DELETE' then
-    delete from partywall.tenants where tenant_id = old.${key};
+    delete from partywall.registry where tenant_id = old.${key};
     return null;
   end if;
   if tg_op = 'INSERT' then
-    insert into partywall.tenants (tenant_id, state) values (new.${key}, ${stateOf('new')}) on conflict (tenant_id) do nothing;
+    insert into partywall.registry (tenant_id, state) values (new.${key}, ${stateOf('new')}) on conflict (tenant_id) do nothing;
     return null;
   end if;
   if new.${key} is distinct from old.${key} then
-    update partywall.tenants set tenant_id = new.${key} where tenant_id = old.${key};
+    update partywall.registry set tenant_id = new.${key} where tenant_id = old.${key};
   end if;
   if ${stateOf('new')} is distinct from ${stateOf('old')} then
-    update partywall.tenants set state = ${stateOf('new')} where tenant_id = new.${key};
+    update partywall.registry set state = ${stateOf('new')} where tenant_id = new.${key};
   end if;
   return null;
 end`;
@@ -144,7 +144,7 @@ end`;
     `create or replace trigger ${registerTriggerName} after insert or delete or update on ${table} for each row execute function partywall.register_tenant()`,
     `create or replace trigger ${truncateTriggerName} after truncate on ${table} for each statement execute function partywall.register_tenant()`,
     // A tenant that the application's status keeps out is not let in because the registry is installed again.
-    `insert into partywall.tenants as t (tenant_id, state) select r.${key}, ${stateOf('r')} from ${table} r where r.${key} is not null
+    `insert into partywall.registry as t (tenant_id, state) select r.${key}, ${stateOf('r')} from ${table} r where r.${key} is not null
 on conflict (tenant_id) do update set state = excluded.state where t.state = 'active' and excluded.state <> 'active'`,
   ];
 }

@@ -41,7 +41,7 @@ export function runtimeSql(options: RuntimeOptions): string[] {
   const statements = [
     'create schema if not exists partywall',
     'revoke all on schema partywall from public',
-    `create table if not exists partywall.tenants (
+    `create table if not exists partywall.registry (
   tenant_id ${key} primary key,
   state text not null default 'active' check (state in (${tenantStates.map((state) => literal(state)).join(', ')})),
   placement text,
@@ -64,8 +64,8 @@ export function runtimeSql(options: RuntimeOptions): string[] {
     setStateSql(key),
     stateChangedSql(),
     `do ${dollarQuote(`begin
-  if not exists (select from pg_catalog.pg_trigger where tgrelid = 'partywall.tenants'::pg_catalog.regclass and tgname = 'state_changed') then
-    create trigger state_changed before update or delete on partywall.tenants for each row execute function partywall.state_changed();
+  if not exists (select from pg_catalog.pg_trigger where tgrelid = 'partywall.registry'::pg_catalog.regclass and tgname = 'state_changed') then
+    create trigger state_changed before update or delete on partywall.registry for each row execute function partywall.state_changed();
   end if;
 end`)}`,
     'revoke all on all tables in schema partywall from public',
@@ -166,7 +166,7 @@ begin
   if ${lock} is null then
     return;
   end if;
-${refuseOldSnapshot}  select t.state, t.placement into found_state, found_placement from partywall.tenants t where t.tenant_id operator(pg_catalog.=) wanted;
+${refuseOldSnapshot}  select t.state, t.placement into found_state, found_placement from partywall.registry t where t.tenant_id operator(pg_catalog.=) wanted;
   if not found then
     raise exception 'unknown tenant' using errcode = '${wallStates.unknownTenant}';
   end if;
@@ -230,7 +230,7 @@ function setStateSql(key: string): string {
 language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as ${dollarQuote(`declare
   wanted ${key} := tenant::${key};
 begin
-  update partywall.tenants t set state = new_state, reason = why where t.tenant_id = wanted;
+  update partywall.registry t set state = new_state, reason = why where t.tenant_id = wanted;
   if not found then
     raise exception 'unknown tenant' using errcode = '${wallStates.unknownTenant}';
   end if;

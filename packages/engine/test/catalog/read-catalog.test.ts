@@ -160,7 +160,7 @@ describe('the catalog', () => {
 
   test('leaves the facts unread for a role that may not look into schema partywall', async () => {
     const blind = await createDatabase();
-    await blind.query(`create schema partywall; create table partywall.facts (name text, value jsonb); create table partywall.tenants (tenant_id uuid);
+    await blind.query(`create schema partywall; create table partywall.facts (name text, value jsonb); create table partywall.registry (tenant_id uuid);
       grant select on partywall.facts to ${reader}`);
     const client = await connect(blind.urlAs(reader), { purpose: 'test' });
     try {

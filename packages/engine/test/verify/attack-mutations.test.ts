@@ -284,7 +284,7 @@ end $f$`,
     },
   ],
   'escape.registry': [
-    { name: 'a registry that can be read', break: ['grant select on partywall.tenants to $app'], finds: ['escape.registry schema partywall'] },
+    { name: 'a registry that can be read', break: ['grant select on partywall.registry to $app'], finds: ['escape.registry schema partywall'] },
   ],
   'system.bound': [
     {
@@ -323,7 +323,7 @@ end $f$`,
   'data.unregistered': [
     {
       name: 'a tenant that is not registered',
-      break: ["delete from partywall.tenants where tenant_id = '$tenantC'"],
+      break: ["delete from partywall.registry where tenant_id = '$tenantC'"],
       finds: ['data.unregistered public.tenants'],
     },
   ],

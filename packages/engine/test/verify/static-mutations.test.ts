@@ -244,7 +244,11 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     },
   ],
   'runtime.registry-open': [
-    { name: 'a registry that the application reads', break: ['grant select on partywall.tenants to $app'], finds: ['runtime.registry-open partywall.tenants'] },
+    {
+      name: 'a registry that the application reads',
+      break: ['grant select on partywall.registry to $app'],
+      finds: ['runtime.registry-open partywall.registry'],
+    },
     { name: 'a schema that the application may fill', break: ['grant create on schema partywall to $app'], finds: ['runtime.registry-open schema partywall'] },
   ],
   'runtime.trigger': [
@@ -255,8 +259,8 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     },
     {
       name: 'a registry that tells nobody',
-      break: ['alter table partywall.tenants disable trigger state_changed'],
-      finds: ['runtime.trigger trigger state_changed on partywall.tenants'],
+      break: ['alter table partywall.registry disable trigger state_changed'],
+      finds: ['runtime.trigger trigger state_changed on partywall.registry'],
     },
   ],
   'coverage.unknown-table': [

@@ -279,7 +279,7 @@ describe('what could not be asked is a failure of its own', () => {
     const { model, url, appUrl } = await keyedDatabase('uuid', 2);
     const admin = new pg.Client(url);
     await admin.connect();
-    await admin.query(`grant usage on schema partywall to ${model.roles.owner}; grant select on partywall.facts, partywall.tenants to ${model.roles.owner}`);
+    await admin.query(`grant usage on schema partywall to ${model.roles.owner}; grant select on partywall.facts, partywall.registry to ${model.roles.owner}`);
     await admin.end();
     const bound = url.replace('postgres@', `${model.roles.owner}@`);
     const report = await verify({ model, adminUrl: bound, appUrl, only: ['data.crossed', 'data.no-tenant', 'data.unknown-tenant'] });

@@ -26,7 +26,8 @@ export async function writeOn({ tenant, run, moved, signal }: Writing): Promise<
         await run(operation);
         operations[name] = (operations[name] ?? 0) + 1;
       } catch (error) {
-        errors.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+        const detail = error instanceof Error && 'detail' in error ? `; ${error.detail}` : '';
+        errors.push(`${name}: ${error instanceof Error ? error.message : String(error)}${detail}`);
       }
     }
   }

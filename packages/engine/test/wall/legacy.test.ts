@@ -39,7 +39,7 @@ async function writingWhile(url: string, moved: boolean, work: () => Promise<unk
       }
     };
   try {
-    const writers = tenants.map((tenant) => writeOn({ tenant, run: run(tenant), moved, signal: stop.signal }));
+    const writers = tenants.map((tenant) => writeOn({ tenant, run: run(tenant), moved, signal: stop.signal }).finally(() => stop.abort()));
     const further = async (operations: number) => {
       const before = new Map(rounds);
       const slowest = () => Math.min(...tenants.map((tenant) => (rounds.get(tenant) ?? 0) - (before.get(tenant) ?? 0)));
@@ -50,7 +50,7 @@ async function writingWhile(url: string, moved: boolean, work: () => Promise<unk
       .then(() => further(20))
       .finally(() => stop.abort());
     // Writers end early where one of their statements fails, which says more than what was waited for.
-    const reports = await Promise.all(writers).finally(() => stop.abort());
+    const reports = await Promise.all(writers);
     expectSound(reports);
     await worked;
   } finally {

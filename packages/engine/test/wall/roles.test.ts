@@ -160,7 +160,7 @@ describe('after contract', () => {
       ['select from cars', '42501'],
       ['select from schema_migrations', '42501'],
       ['select from customer_totals', '42501'],
-      ['select from partywall.tenants', '42501'],
+      ['select from partywall.registry', '42501'],
       ["select partywall.set_state('x', 'active')", '42501'],
       ['update contacts set tenant_id = gen_random_uuid()', '42501'],
       ['insert into contacts (customer_id, tenant_id) values (1, gen_random_uuid())', '42501'],

@@ -26,7 +26,7 @@ beforeEach(async () => {
 });
 
 async function states(): Promise<Record<number, string>> {
-  const { rows } = await database.query<{ tenant_id: number; state: string }>('select tenant_id, state from partywall.tenants order by 1');
+  const { rows } = await database.query<{ tenant_id: number; state: string }>('select tenant_id, state from partywall.registry order by 1');
   return Object.fromEntries(rows.map(({ tenant_id, state }) => [tenant_id, state]));
 }
 
@@ -87,7 +87,7 @@ describe('tenants register themselves', () => {
     await apply(database.url, model, 'expand');
     await database.query("select partywall.set_state('1', 'suspended', 'unpaid')");
     await database.query("delete from partywall.facts where name = 'runtime'");
-    await database.query("update partywall.tenants set state = 'active' where tenant_id = 3");
+    await database.query("update partywall.registry set state = 'active' where tenant_id = 3");
     expect((await apply(database.url, model, 'expand')).applied).toContain('expand/runtime');
     expect(await states()).toEqual({ 1: 'suspended', 2: 'suspended', 3: 'cancelled', 4: 'read_only', 5: 'active' });
   });

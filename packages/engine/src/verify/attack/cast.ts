@@ -17,11 +17,11 @@ export async function findCast(admin: pg.ClientBase, wanted: WantedWall): Promis
   const root = [...wanted.tables.values()].find((table) => table.rule === undefined);
   if (!root) return { cast: undefined, enterable: 0, closed: [] };
   const { rows } = await admin.query<{ tenant: string }>(
-    `select t.tenant_id::text as tenant from partywall.tenants t join ${quoted(root.relation.table)} r on r.${ident(root.column)} = t.tenant_id
+    `select t.tenant_id::text as tenant from partywall.registry t join ${quoted(root.relation.table)} r on r.${ident(root.column)} = t.tenant_id
      where t.state = 'active' and t.placement is null order by t.registered_at, t.tenant_id limit 2`,
   );
   const closed = await admin.query<{ tenant: string; state: string; placed: boolean }>(
-    `select distinct on (state, placement is not null) tenant_id::text as tenant, state, placement is not null as placed from partywall.tenants
+    `select distinct on (state, placement is not null) tenant_id::text as tenant, state, placement is not null as placed from partywall.registry
      where placement is not null or state not in ('active', 'read_only') order by state, placement is not null, tenant_id limit 8`,
   );
   const [victim, attacker] = rows;
@@ -33,7 +33,7 @@ export async function findCast(admin: pg.ClientBase, wanted: WantedWall): Promis
 export async function tenantWithRows(admin: pg.ClientBase, table: WantedTable): Promise<string | undefined> {
   const { rows } = await admin.query<{ tenant: string }>(
     `select t.${ident(table.column)}::text as tenant from ${quoted(table.relation.table)} t
-     where exists (select from partywall.tenants r where r.tenant_id = t.${ident(table.column)} and r.state = 'active' and r.placement is null) limit 1`,
+     where exists (select from partywall.registry r where r.tenant_id = t.${ident(table.column)} and r.state = 'active' and r.placement is null) limit 1`,
   );
   return rows[0]?.tenant;
 }
@@ -51,7 +51,7 @@ async function unusedTenant(admin: pg.ClientBase, wanted: WantedWall): Promise<s
         : wanted.keyType === 'text'
           ? `pw-${randomBytes(9).toString('hex')}`
           : String(randomInt(1_900_000_000, 2_147_483_647));
-    const { rows } = await admin.query<{ used: boolean }>('select exists (select from partywall.tenants where tenant_id::text = $1) as used', [candidate]);
+    const { rows } = await admin.query<{ used: boolean }>('select exists (select from partywall.registry where tenant_id::text = $1) as used', [candidate]);
     if (rows[0]?.used === false) return candidate;
   }
   throw new Error('looking for an id of no tenant: every one tried is used');

@@ -156,7 +156,7 @@ async function readRegistry(tx: Transaction, { server, cast, model }: SessionSce
     attempts.push({ what: `SELECT from ${name}`, probe: await tx.probe(`select 1 from ${name} limit 1`), reached: () => 1 });
   }
   attempts.push(
-    { what: 'UPDATE of the registry', probe: await tx.probe("update partywall.tenants set state = 'active' where false"), reached: () => 1 },
+    { what: 'UPDATE of the registry', probe: await tx.probe("update partywall.registry set state = 'active' where false"), reached: () => 1 },
     { what: 'a change of state', probe: await tx.probe(`select partywall.set_state(${literal(cast.victim)}, 'active')`), reached: () => 1 },
   );
   const result = verdict('escape.registry', 'schema partywall', attempts);

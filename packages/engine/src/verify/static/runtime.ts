@@ -144,7 +144,9 @@ function triggers({ catalog, model, server }: StaticFacts): Finding[] {
     findings.push(finding('runtime.trigger', `trigger ${registerTriggerName} on ${model.tenant.table}`, `${model.tenant.table} does not register its tenants`));
   }
   if (!server.registryTriggers.some((trigger) => trigger.function === stateTriggerFunction && trigger.enabled)) {
-    findings.push(finding('runtime.trigger', 'trigger state_changed on partywall.tenants', 'changes of a tenant’s state are not announced to older snapshots'));
+    findings.push(
+      finding('runtime.trigger', 'trigger state_changed on partywall.registry', 'changes of a tenant’s state are not announced to older snapshots'),
+    );
   }
   return findings;
 }
