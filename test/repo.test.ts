@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { engineErrors } from '../packages/engine/src/errors.ts';
+import { serverErrors } from '../packages/server/src/problem.ts';
 import { wallErrors } from '../packages/wall/src/errors.ts';
 import { anchorsOf, importsOf, localLinks, read, repositoryFiles, root } from './support/repository.ts';
 
@@ -145,7 +146,7 @@ describe('the code keeps its own rules', () => {
 describe('the documents agree with the code', () => {
   test('docs/errors.md has one section for each error code, and no other', () => {
     const sections = [...read('docs/errors.md').matchAll(/^### `([^`]+)`$/gm)].map((match) => match[1]);
-    expect(sections.toSorted()).toEqual([...Object.keys(engineErrors), ...Object.keys(wallErrors)].toSorted());
+    expect(sections.toSorted()).toEqual([...Object.keys(engineErrors), ...Object.keys(wallErrors), ...Object.keys(serverErrors)].toSorted());
   });
 
   test('docs/errors.md gives each engine error its exit status', () => {

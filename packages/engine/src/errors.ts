@@ -3,7 +3,8 @@
  * section per code and a test compares the two. Codes of the wall itself (raised by the database and by
  * the walled pool) are in `@partywall/wall`.
  *
- * `exit` is the status the command ends with: 1 the answer is "no", 2 the question could not be asked.
+ * `exit` is the status the command ends with: 1 the answer is "no", 2 the question could not be asked. `status` is that of an HTTP
+ * answer, for errors that a request can cause; their messages and details are made for clients too.
  */
 export const engineErrors = {
   config_missing: { exit: 2, hint: 'run `partywall init` to write one, or pass --config' },
@@ -27,13 +28,25 @@ export const engineErrors = {
   port_busy: { exit: 2, hint: 'set PORT to a free port' },
   config_exists: { exit: 2, hint: 'pass --update to merge what changed into it, or --force to write it anew' },
   confirmation_required: { exit: 2, hint: 'read the plan above, then pass --yes' },
+  tenant_unknown: { exit: 2, status: 404, hint: 'list the tenants: `partywall tenants list`' },
+  tenant_exists: { exit: 1, status: 409, hint: 'choose another name, or use the tenant that is there' },
+  transition_refused: { exit: 1, status: 409, hint: 'the message says which state the tenant is in and what is possible from there' },
+  plan_unknown: { exit: 2, status: 400, hint: 'list the plans: `partywall plans list`' },
+  input_invalid: { exit: 2, status: 400, hint: 'the message names the field' },
   control_missing: { exit: 2, hint: 'run `partywall migrate`' },
   control_foreign: { exit: 2, hint: 'use the version of Partywall that installed it, or a newer one' },
   usage: { exit: 2, hint: 'see --help' },
   internal: { exit: 2, hint: 'run again with --debug for the stack, and report it' },
-} as const satisfies Record<string, { exit: 1 | 2; hint: string }>;
+} as const satisfies Record<string, { exit: 1 | 2; status?: number; hint: string }>;
 
 export type EngineErrorCode = keyof typeof engineErrors;
+
+export interface PartywallErrorOptions {
+  readonly cause?: unknown;
+  readonly hint?: string;
+  readonly details?: readonly string[];
+  readonly extra?: Readonly<Record<string, unknown>>;
+}
 
 /** An expected failure. `message` says in lower case what was being done and the value received. */
 export class PartywallError extends Error {
@@ -42,12 +55,15 @@ export class PartywallError extends Error {
   readonly hint: string;
   /** What the message is about, one line each (rows, tables, connections); never secrets. */
   readonly details: readonly string[];
+  /** The same as values, for programs: the quota, limit and usage of a refusal. */
+  readonly extra: Readonly<Record<string, unknown>>;
 
-  constructor(code: EngineErrorCode, message: string, options: { cause?: unknown; hint?: string; details?: readonly string[] } = {}) {
+  constructor(code: EngineErrorCode, message: string, options: PartywallErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint ?? engineErrors[code].hint;
     this.details = options.details ?? [];
+    this.extra = options.extra ?? {};
   }
 
   get exit(): 1 | 2 {

@@ -1,0 +1,124 @@
+import type { Actor, ControlDatabase, Operation } from '@partywall/engine';
+import { run } from '@partywall/wall';
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
+import fp from 'fastify-plugin';
+import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
+import { decide, type Wanted } from './access.ts';
+import { recordForeign } from './denials.ts';
+import { authenticate } from './people/authenticate.ts';
+import type { Principal } from './people/principal.ts';
+import { problem, problemOf } from './problem.ts';
+import { registerHealth } from './routes/health.ts';
+
+export interface ServerOptions {
+  readonly database: ControlDatabase;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Null on a public route that nobody in particular asked for. */
+    principal: Principal | null;
+    /** Key of the tenant that the request was admitted to act on, if any. */
+    tenant: string | null;
+    /** What the request does, as the engine wants it. Throws on a public route. */
+    operation(): Operation;
+  }
+}
+
+/**
+ * The control plane as a Fastify plugin. Its hooks hold for the routes of the application it is mounted in too: each declares
+ * `config.access`, and runs in the context of the tenant that the request was admitted to.
+ *
+ * Order of a request: access (onRequest), idempotency and validation, handler in the tenant's context, problem details for what fails.
+ */
+export const partywall = fp<ServerOptions>(
+  async (app, options) => {
+    app.setValidatorCompiler(validatorCompiler);
+    app.setSerializerCompiler(serializerCompiler);
+    app.setErrorHandler(fail);
+    app.setNotFoundHandler({ preHandler: [] }, () => {
+      throw problem('not_found');
+    });
+    app.decorateRequest('principal', null);
+    app.decorateRequest('tenant', null);
+    app.decorateRequest('operation', function (this: FastifyRequest) {
+      return operationOf(this, options.database);
+    });
+    app.addHook('onRoute', declareAccess);
+    app.addHook('onRequest', (request) => admit(request, options.database));
+    registerHealth(app, options);
+  },
+  { name: 'partywall', fastify: '5.x' },
+);
+
+/** Refuses a route that does not say who may use it, and puts the others into their tenant's context. */
+function declareAccess(route: RouteOptions): void {
+  const { access } = route.config ?? {};
+  if (access === undefined) throw new TypeError(`route ${String(route.method)} ${route.url} declares no access`);
+  const { handler } = route;
+  // The handler is wrapped and not a hook's `done`: `run` then sees its promise, and what follows the reply has no tenant.
+  route.handler = function (request, reply) {
+    const { tenant, principal } = request;
+    if (tenant === null) return handler.call(this, request, reply);
+    return run({ tenant, user: principal?.id, requestId: request.id }, () => handler.call(this, request, reply));
+  };
+}
+
+async function admit(request: FastifyRequest, database: ControlDatabase): Promise<void> {
+  const { access, scope, tenant: source = access === 'super_admin' ? 'none' : 'own' } = request.routeOptions.config;
+  if (access === undefined || access === 'public') return;
+  const principal = await authenticate(request, database);
+  request.principal = principal ?? null;
+  const wanted: Wanted = { access, source, scope, named: named(request, source), header: header(request, 'x-tenant-id') };
+  const verdict = decide(principal, wanted);
+  switch (verdict.kind) {
+    case 'admitted':
+      request.tenant = verdict.tenant ?? null;
+      return;
+    case 'unauthorized':
+      throw problem('unauthorized');
+    case 'forbidden':
+      throw problem('forbidden');
+    case 'foreign':
+      await recordForeign(request.operation(), verdict.tenant, `${request.method} ${request.routeOptions.url}`);
+      throw problem('not_found');
+    case 'undecided':
+      throw problem('invalid_request', { fields: [{ field: 'headers/x-tenant-id', message: 'names the tenant to act on' }] });
+  }
+}
+
+function named(request: FastifyRequest, source: string): string | undefined {
+  const from: unknown = source === 'path' ? request.params : source === 'query' ? request.query : undefined;
+  if (typeof from !== 'object' || from === null) return undefined;
+  const value: unknown = Reflect.get(from, source === 'path' ? 'id' : 'tenantId');
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+function header(request: FastifyRequest, name: string): string | undefined {
+  const value = request.headers[name];
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+function operationOf(request: FastifyRequest, database: ControlDatabase): Operation {
+  const { principal } = request;
+  if (!principal) throw new TypeError(`${request.method} ${request.routeOptions.url} acts for nobody`);
+  const actor: Actor = { kind: principal.kind, id: principal.id, name: principal.name, address: request.ip };
+  return { database, actor, requestId: request.id };
+}
+
+function fail(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const answer = problemOf(error);
+  if (answer.status >= 500) request.log.error({ failure: summary(answer.cause ?? answer) }, 'the request failed');
+  if (answer.status === 401) reply.header('www-authenticate', 'Bearer');
+  if (answer.code === 'try_again') reply.header('retry-after', '1');
+  reply.code(answer.status).type('application/problem+json').serializer(JSON.stringify).send(answer.body(request.id));
+}
+
+/** Chosen fields and not the error itself: a database error carries rows in `detail`, a connection error its options. */
+function summary(error: unknown): Record<string, unknown> {
+  if (!(error instanceof Error)) return { message: String(error) };
+  return { name: error.name, message: error.message, code: 'code' in error ? error.code : undefined, stack: error.stack };
+}
+
+/** Registers routes under the plugin's rules: for the modules of `routes/`. */
+export type Routes = (app: FastifyInstance, options: ServerOptions) => void;
