@@ -5,12 +5,26 @@ export default defineTenancy({
     table: 'public.tenants',
     key: 'id',
     status: { column: 'status', values: { suspended: 'suspended', cancelled: 'cancelled' } },
+    profile: { name: 'name', slug: 'slug', plan: 'plan' },
     why: '4 tables refer to it and 4 more hold its key or that of what belongs to it; it is the tenant root by name and by references',
   },
   column: 'partywall_tenant_id', // public.customers has a tenant_id of its own; the same name on what it is joined with would make the application's queries ambiguous
   schemas: ['public'], // every table that holds rows in these must be classified
   // owner owns the tables today; the other three are made by apply
   roles: { owner: 'postgres', app: 'crm_app', system: 'crm_system', service: 'crm_service' },
+  // the application’s people: provisioning a tenant adds its first admin here
+  people: {
+    table: 'public.users',
+    email: 'email',
+    name: 'name',
+    role: { column: 'role', admin: 'admin', member: 'member' },
+  },
+  // what is counted for each tenant, exactly; plans set the limits
+  quotas: {
+    customers: { rows: 'public.customers' },
+    users: { rows: 'public.users' },
+    storage: { bytes: { 'public.files': 'sizeBytes' } },
+  },
   tables: {
     // Scoped: each row belongs to one tenant.
     'public.activities': {

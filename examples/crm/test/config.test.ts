@@ -12,6 +12,11 @@ test('the config is what init infers from the un-hardened database, but for the 
     const written = parseModel(config);
     const { model } = inferModel(await readCatalog(client));
     expect(modelFingerprint({ ...model, roles: written.roles })).toBe(modelFingerprint(written));
+    expect({ profile: model.tenant.profile, people: model.people, quotas: model.quotas }).toEqual({
+      profile: written.tenant.profile,
+      people: written.people,
+      quotas: written.quotas,
+    });
     expect([...model.tables.values()].filter((rule) => rule.scope === 'unclassified')).toEqual([]);
   } finally {
     await client.end();

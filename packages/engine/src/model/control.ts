@@ -49,28 +49,26 @@ export const peopleConfig = z.strictObject({
 /** The quota of API calls is Partywall's own and not counted in a table. */
 export const apiCallsQuota = 'api_calls';
 
-const bytesConfig = z.record(z.string(), column).transform((written, context) => {
-  const tables = Object.entries(written).map(([text, of]) => ({ text, table: parseTableName(text), of }));
-  for (const { text, table } of tables) if (!table) context.addIssue({ code: 'custom', message: `not a table name: ${JSON.stringify(text)}` });
-  return new Map(tables.flatMap(({ table, of }) => (table ? [[table, of] as const] : [])));
-});
+/** As the names of plans' limits and of JSON members. */
+const quotaName = /^[a-z][a-z0-9_]{0,39}$/;
 
-export const quotasConfig = z.record(
-  z
-    .string()
-    .regex(/^[a-z][a-z0-9_]{0,39}$/, 'lower-case letters, digits and _')
-    .refine((name) => name !== apiCallsQuota, `${apiCallsQuota} is counted by Partywall itself`),
-  z.union([z.strictObject({ rows: tableReference }), z.strictObject({ bytes: bytesConfig })]),
-);
-
-/** The quotas of a model; whether their tables are scoped is for the model to say. */
-export function toQuotas(written: z.output<typeof quotasConfig> | undefined): ReadonlyMap<string, Quota> {
-  return new Map(
-    Object.entries(written ?? {}).map(([name, quota]): [string, Quota] => {
-      return [name, 'rows' in quota ? { kind: 'rows', table: quota.rows } : { kind: 'bytes', tables: quota.bytes }];
-    }),
-  );
-}
+/** Either `rows` or `bytes`; checked by hand, because a union would not say what is wrong with the one that was meant. */
+export const quotasConfig = z
+  .record(z.string(), z.strictObject({ rows: tableReference.optional(), bytes: z.record(z.string(), column).optional() }))
+  .transform((written, context): ReadonlyMap<string, Quota> => {
+    const quotas = new Map<string, Quota>();
+    for (const [name, { rows, bytes }] of Object.entries(written)) {
+      const refuse = (message: string): void => context.addIssue({ code: 'custom', path: [name], message });
+      const tables = Object.entries(bytes ?? {}).map(([text, of]) => ({ text, table: parseTableName(text), of }));
+      if (!quotaName.test(name)) refuse('a name of a quota is made of lower-case letters, digits and _');
+      if (name === apiCallsQuota) refuse(`${apiCallsQuota} is counted by Partywall itself`);
+      if ((rows === undefined) === (bytes === undefined)) refuse('names either rows or bytes');
+      for (const { text, table } of tables) if (!table) refuse(`not a table name: ${JSON.stringify(text)}`);
+      if (rows !== undefined) quotas.set(name, { kind: 'rows', table: rows });
+      else quotas.set(name, { kind: 'bytes', tables: new Map(tables.flatMap(({ table, of }) => (table ? [[table, of] as const] : []))) });
+    }
+    return quotas;
+  });
 
 /** The scoped tables that the control plane names, each with where it is named. */
 export function namedTables(people: PeopleTable | undefined, quotas: ReadonlyMap<string, Quota>): { readonly table: TableName; readonly by: string }[] {

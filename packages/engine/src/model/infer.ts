@@ -1,5 +1,6 @@
 import { type Catalog, columnOf, type Relation } from '../catalog/catalog.ts';
 import { asPlatform, byColumn, ownColumnCandidate } from './candidates.ts';
+import { inferControl } from './infer-control.ts';
 import { isToolTable, toolRule } from './known-tables.ts';
 import { ruleForLeftover } from './leftovers.ts';
 import { followers, governing, listedTables } from './listed-tables.ts';
@@ -29,7 +30,14 @@ export interface InferOptions {
 export interface InferredModel {
   readonly model: TenancyModel;
   /** Reasons of the lines that are not tables; tables carry theirs in their rule. */
-  readonly why: { readonly tenant: string; readonly column: string; readonly schemas: string; readonly roles: string };
+  readonly why: {
+    readonly tenant: string;
+    readonly column: string;
+    readonly schemas: string;
+    readonly roles: string;
+    readonly people: string;
+    readonly quotas: string;
+  };
   readonly uniqueWhy: ReadonlyMap<TableName, ReadonlyMap<string, string>>;
 }
 
@@ -68,13 +76,14 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
   );
   const rootTable = tables.get(root.table);
   const status = existing?.tenant.table === root.table ? existing.tenant.status : rootTable && rootStatus(catalog, rootTable);
+  const control = rootTable ? inferControl(catalog, rootTable, survey.rules) : { profile: {}, people: undefined, quotas: new Map() };
   return {
     model: {
       tenant: {
         table: root.table,
         key: existing?.tenant.table === root.table ? existing.tenant.key : root.key,
         status,
-        profile: existing?.tenant.table === root.table ? existing.tenant.profile : {},
+        profile: existing?.tenant.table === root.table ? existing.tenant.profile : control.profile,
         why: existing?.tenant.why ?? root.why,
       },
       column: added.name,
@@ -83,14 +92,16 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
       tables: new Map([...survey.rules].sort(([left], [right]) => (left < right ? -1 : 1))),
       bootstrap,
       waivers: existing?.waivers ?? [],
-      people: existing?.people,
-      quotas: existing?.quotas ?? new Map(),
+      people: existing ? existing.people : control.people,
+      quotas: existing ? existing.quotas : control.quotas,
     },
     why: {
       tenant: root.why,
       column: added.why,
       schemas: 'every table that holds rows in these must be classified',
       roles: 'owner owns the tables today; the other three are made by apply',
+      people: 'the application’s people: provisioning a tenant adds its first admin here',
+      quotas: 'what is counted for each tenant, exactly; plans set the limits',
     },
     uniqueWhy,
   };

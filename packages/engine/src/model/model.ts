@@ -9,7 +9,6 @@ import {
   quotasConfig,
   type TenantProfile,
   tableReference as table,
-  toQuotas,
 } from './control.ts';
 import { parseTableName, type TableName } from './table-name.ts';
 
@@ -194,7 +193,7 @@ export function parseModel(config: unknown): TenancyModel {
     bootstrap: written.bootstrap === undefined ? undefined : String(written.bootstrap),
     waivers: written.waivers ?? [],
     people: written.people,
-    quotas: toQuotas(written.quotas),
+    quotas: written.quotas ?? new Map(),
   };
   refuseContradictions(model);
   return model;

@@ -1,4 +1,5 @@
 import { object, print, type Source, type SourceEntry } from './config-text.ts';
+import type { PeopleTable, Quota } from './control.ts';
 import type { InferredModel } from './infer.ts';
 import type { Path, TableRule } from './model.ts';
 import type { TableName } from './table-name.ts';
@@ -40,6 +41,7 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
           ['table', tenant.table],
           ['key', tenant.key],
           ['status', status],
+          ['profile', Object.values(tenant.profile).some((name) => name !== undefined) ? object(Object.entries(tenant.profile)) : undefined],
           ['why', tenant.why],
         ],
         true,
@@ -57,6 +59,8 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
       ]),
       above: [why.roles],
     },
+    ...(model.people ? [{ key: 'people', value: peopleSource(model.people), above: [why.people] }] : []),
+    ...(model.quotas.size === 0 ? [] : [{ key: 'quotas', value: quotasSource(model.quotas), above: [why.quotas] }]),
     ...(model.bootstrap === undefined
       ? []
       : [{ key: 'bootstrap', value: model.bootstrap, comment: 'owns all rows that lead nowhere, from expand to contract' }]),
@@ -64,6 +68,22 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
     ...(model.waivers.length === 0 ? [] : [{ key: 'waivers', value: model.waivers.map((waiver) => object(Object.entries(waiver))) }]),
   ];
   return `import { defineTenancy } from 'partywall';\n\nexport default defineTenancy(${print({ entries, open: true })});\n`;
+}
+
+function peopleSource({ table, email, name, role }: PeopleTable): Source {
+  return object([
+    ['table', table],
+    ['email', email],
+    ['name', name],
+    ['role', role && object(Object.entries(role))],
+  ]);
+}
+
+function quotasSource(quotas: ReadonlyMap<string, Quota>): Source {
+  return object(
+    [...quotas].map(([name, quota]) => [name, quota.kind === 'rows' ? object([['rows', quota.table]]) : object([['bytes', object([...quota.tables])]])]),
+    true,
+  );
 }
 
 /** Entries of `tables`, grouped by scope. */

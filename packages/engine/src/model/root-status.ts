@@ -47,7 +47,7 @@ export function rootStatus(catalog: Catalog, root: Relation): Status | undefined
 }
 
 /** Labels of its enum type, or the literals of a check on it. */
-function listedValues(catalog: Catalog, root: Relation, column: Column): readonly string[] | undefined {
+export function listedValues(catalog: Catalog, root: Relation, column: Column): readonly string[] | undefined {
   const labels = catalog.enums.get(column.type);
   if (labels) return labels;
   const check = root.constraints.find(({ kind, columns }) => kind === 'check' && columns.length === 1 && columns[0] === column.name);
