@@ -4,7 +4,9 @@
  * out; ACLs are expanded with their defaults, because an absent ACL on a function means EXECUTE for everyone.
  */
 
-const userSchema = "n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'partywall') and n.nspname !~ '^pg_(temp|toast_temp)_'";
+/** Partywall's own schemas are no part of what is walled: the runtime's is read apart, the control plane's are closed to the application. */
+const userSchema =
+  "n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'partywall', 'partywall_control', 'partywall_people') and n.nspname !~ '^pg_(temp|toast_temp)_'";
 
 /** Expands an ACL expression to a JSON list of grants, leaving out the owner's own. */
 function grants(acl: string, owner: string): string {

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { createDatabase } from '../../../../test/support/database.ts';
 import { readCatalog } from '../../src/catalog/read-catalog.ts';
 import { connect } from '../../src/db/connect.ts';
+import { checkModel, describeDifference } from '../../src/model/check.ts';
 import { inferModel } from '../../src/model/infer.ts';
 import { parseModel } from '../../src/model/model.ts';
 import { renderConfig } from '../../src/model/render-config.ts';
@@ -46,6 +47,22 @@ test('what is written to the config reads back as it was inferred', async () => 
     people: found.model.people,
     quotas: found.model.quotas,
   });
+});
+
+test('check names the columns that are no longer there', async () => {
+  const { model } = await inferred();
+  const client = await connect(database.url, { purpose: 'test' });
+  try {
+    const catalog = await readCatalog(client);
+    const drifted = { ...model, tenant: { ...model.tenant, profile: { plan: 'price' } }, people: model.people && { ...model.people, email: 'mail' } };
+    expect(checkModel(model, catalog).filter(({ severity }) => severity === 'error')).toEqual([]);
+    expect(checkModel(drifted, catalog).map(describeDifference)).toEqual([
+      'public.org_users has no column mail, which the model names as people.email',
+      'public.organizations has no column price, which the model names as tenant.profile.plan',
+    ]);
+  } finally {
+    await client.end();
+  }
 });
 
 const minimal = {

@@ -1,7 +1,10 @@
 import { expect, test } from 'vitest';
 import { controlDatabase } from '../../../../test/support/control-database.ts';
+import { readCatalog } from '../../src/catalog/read-catalog.ts';
 import { connect } from '../../src/db/connect.ts';
+import { assertModelComplete } from '../../src/model/check.ts';
 import { assertControl, installControl } from '../../src/schema/install-control.ts';
+import { verify } from '../../src/verify/verify.ts';
 
 const fixture = await controlDatabase();
 
@@ -34,6 +37,18 @@ test('the application cannot see the schemas of the control plane', async () => 
   } finally {
     await client.end();
   }
+});
+
+test('the model stays complete beside it, and the wall sound', async () => {
+  const client = await connect(fixture.database.url, { purpose: 'test' });
+  try {
+    const catalog = await readCatalog(client);
+    expect(() => assertModelComplete(fixture.model, catalog)).not.toThrow();
+  } finally {
+    await client.end();
+  }
+  const report = await verify({ model: fixture.model, adminUrl: fixture.database.url, appUrl: fixture.urls.app });
+  expect(report.findings).toEqual([]);
 });
 
 test('a migration that is not the one this version knows is refused', async () => {
