@@ -1,0 +1,22 @@
+import { controlPool } from '@partywall/engine';
+import { partywall } from '@partywall/server';
+import { createWalledPool } from '@partywall/wall';
+import fastify from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { customersModel, urlAs } from './customers-database.ts';
+import { type Customer, listCustomers, page, querystring } from './list-customers.ts';
+
+/** The same route under the control plane: sign-in, access, context, wall, accounting. `node walled-server.ts <url> <keyring>` prints its address. */
+const [url = '', keyring = ''] = process.argv.slice(2);
+const pool = createWalledPool({ connectionString: urlAs(url, customersModel.roles.app), max: 10 });
+const service = controlPool(urlAs(url, customersModel.roles.service), { purpose: 'bench' });
+const app = fastify();
+await app.register(partywall, { database: { pool: service, model: customersModel, clock: () => new Date(), keyring } });
+const text = listCustomers('');
+app
+  .withTypeProvider<ZodTypeProvider>()
+  .get('/api/customers', { config: { access: 'member' }, schema: { querystring, response: { 200: page } } }, async ({ query }) => {
+    const { rows } = await pool.query<Customer>({ name: 'customers', text, values: [query.limit] });
+    return { items: rows };
+  });
+console.log(await app.listen({ host: '127.0.0.1', port: 0 }));
