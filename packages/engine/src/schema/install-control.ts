@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
+import { usageSql } from '../metering/usage-sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { directorySql } from '../tenants/directory-sql.ts';
 import { type Migration, readMigrations } from './migrations.ts';
@@ -59,7 +60,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
 
 /** What follows from the model, in the order it is run; every statement repeatable. */
 function derivedSql(model: TenancyModel): string[] {
-  return [...directorySql(model)];
+  return [...directorySql(model), ...usageSql(model)];
 }
 
 /**
