@@ -1,0 +1,30 @@
+/** What a rule can measure. */
+export interface Metric {
+  readonly scope: 'tenant' | 'system';
+  readonly unit: '%' | 'ms';
+  /** Whether a value equal to the threshold is over it: 80 % of a quota is, an error rate of 1 % is not (`> 1%`). */
+  readonly inclusive: boolean;
+  /** Taken from the requests of the rule's window, so that `minCalls` has a meaning. */
+  readonly ofRequests: boolean;
+}
+
+export const metrics = {
+  /** Use of a quota in per cent of its limit. */
+  quota: { scope: 'tenant', unit: '%', inclusive: true, ofRequests: false },
+  /** Share of a tenant's requests that the server failed (5xx). */
+  error_rate: { scope: 'tenant', unit: '%', inclusive: false, ofRequests: true },
+  /** 95th percentile of a tenant's response times. */
+  response_time: { scope: 'tenant', unit: 'ms', inclusive: false, ofRequests: true },
+  /** Connections in per cent of the server's `max_connections`. */
+  connections: { scope: 'system', unit: '%', inclusive: true, ofRequests: false },
+  /** Share of all requests that the server failed. */
+  total_error_rate: { scope: 'system', unit: '%', inclusive: false, ofRequests: true },
+} as const satisfies Record<string, Metric>;
+
+export type MetricName = keyof typeof metrics;
+
+export const metricNames = Object.keys(metrics) as [MetricName, ...MetricName[]]; // the keys of a constant
+
+/** In the order of their weight. */
+export const severities = ['warning', 'critical'] as const;
+export type Severity = (typeof severities)[number];
