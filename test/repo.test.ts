@@ -26,7 +26,8 @@ describe('imports point one way', () => {
     wall: ['db', 'catalog', 'model'],
     verify: ['db', 'catalog', 'model', 'wall'],
     audit: ['db', 'model'],
-    metering: ['db', 'catalog', 'model', 'audit'],
+    keyring: ['db'],
+    metering: ['db', 'catalog', 'model', 'audit', 'keyring'],
     tenants: ['db', 'catalog', 'model', 'wall', 'audit', 'metering'],
     schema: ['db', 'catalog', 'model', 'wall', 'audit', 'metering', 'tenants'],
   };
