@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
+import { countingSql } from '../metering/counting-sql.ts';
 import { usageSql } from '../metering/usage-sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { directorySql } from '../tenants/directory-sql.ts';
@@ -60,7 +61,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
 
 /** What follows from the model, in the order it is run; every statement repeatable. */
 function derivedSql(model: TenancyModel): string[] {
-  return [...directorySql(model), ...usageSql(model)];
+  return [...directorySql(model), ...countingSql(model), ...usageSql(model)];
 }
 
 /**
