@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { applyWall, connect, installControl, parseModel, type TenancyModel } from '@partywall/engine';
+import { signSessionToken } from '@partywall/server';
 
 export const busyTenant = '00000000-0000-0000-0000-000000000001';
 const customersOfBusyTenant = 1_000;
@@ -26,6 +27,9 @@ create table public.users (id uuid primary key default gen_random_uuid(), tenant
 create table public.customers (id uuid primary key default gen_random_uuid(), tenant_id uuid not null references public.tenants (id), name text not null,
   industry text, phone text, employees integer, archived boolean not null default false, created_at timestamptz not null default now());
 create index on public.customers (tenant_id, name, id)`;
+
+/** What the server under measurement signs sessions with. */
+export const secret = 'a secret of the benchmark, thirty-two bytes and more';
 
 /** Tenants and a thousand customers of one of them, behind the wall and under the control plane. Returns a bearer token of its admin. */
 export async function loadCustomers(url: string, tenants: number): Promise<string> {
@@ -59,7 +63,7 @@ export async function loadCustomers(url: string, tenants: number): Promise<strin
   } finally {
     await client.end();
   }
-  return token;
+  return signSessionToken(token, secret);
 }
 
 /** The same database as another role. */

@@ -3,7 +3,7 @@ import { partywall } from '@partywall/server';
 import { createWalledPool } from '@partywall/wall';
 import fastify from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
-import { customersModel, urlAs } from './customers-database.ts';
+import { customersModel, secret, urlAs } from './customers-database.ts';
 import { type Customer, listCustomers, page, querystring } from './list-customers.ts';
 
 /** The same route under the control plane: sign-in, access, context, wall, accounting. `node walled-server.ts <url> <keyring>` prints its address. */
@@ -11,7 +11,10 @@ const [url = '', keyring = ''] = process.argv.slice(2);
 const pool = createWalledPool({ connectionString: urlAs(url, customersModel.roles.app), max: 10 });
 const service = controlPool(urlAs(url, customersModel.roles.service), { purpose: 'bench' });
 const app = fastify();
-await app.register(partywall, { database: { pool: service, model: customersModel, clock: () => new Date(), keyring } });
+await app.register(partywall, {
+  database: { pool: service, model: customersModel, clock: () => new Date(), keyring },
+  people: { secret, baseUrl: 'http://localhost:5000' },
+});
 const text = listCustomers('');
 app
   .withTypeProvider<ZodTypeProvider>()

@@ -111,9 +111,44 @@ create index "apikey_configId_idx" on partywall_people."apikey" ("configId");
 create index "apikey_referenceId_idx" on partywall_people."apikey" ("referenceId");
 create unique index "apikey_key_idx" on partywall_people."apikey" ("key");
 
-create table partywall_people."rateLimit" (
-  "id" text not null primary key,
-  "key" text not null unique,
-  "count" integer not null,
-  "lastRequest" bigint not null
+-- Attempts to sign in, by a hash of the account or the address: counted before the password is looked at, over all processes.
+create table partywall_people.sign_in_attempts (
+  subject bytea not null primary key,
+  attempts integer not null,
+  expires_at timestamptz not null
 );
+create index sign_in_attempts_expires_idx on partywall_people.sign_in_attempts (expires_at);
+
+-- Tells every server that what it remembers of a person or an API key is old. Every role of the database can listen to a channel, and notify
+-- on it, so the payload is a hash that names nobody, and hearing it only ever makes a server forget.
+create function partywall_people.changed() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform pg_notify('partywall_people', encode(sha256(convert_to(tg_argv[0] || ':' || (to_jsonb(old) ->> tg_argv[1]), 'UTF8')), 'hex'));
+  return null;
+end $$;
+
+create trigger changed after update or delete on partywall_people."user" for each row execute function partywall_people.changed('user', 'id');
+create trigger changed after update or delete on partywall_people."session" for each row execute function partywall_people.changed('user', 'userId');
+create trigger changed after update or delete on partywall_people."apikey" for each row execute function partywall_people.changed('key', 'id');
+
+-- A new membership changes what a person may do as well.
+create function partywall_people.member_added() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform pg_notify('partywall_people', encode(sha256(convert_to('user:' || new."userId", 'UTF8')), 'hex'));
+  return null;
+end $$;
+
+create trigger member_added after insert on partywall_people."member" for each row execute function partywall_people.member_added();
+create trigger changed after update or delete on partywall_people."member" for each row execute function partywall_people.changed('user', 'userId');
+
+-- An API key belongs to an organization without a foreign key: it goes with it.
+create function partywall_people.drop_keys() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from partywall_people."apikey" k where k."referenceId" = old."id";
+  return null;
+end $$;
+
+create trigger drop_keys after delete on partywall_people."organization" for each row execute function partywall_people.drop_keys();

@@ -6,12 +6,15 @@ import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod
 import { decide, type Wanted } from './access.ts';
 import { recordForeign } from './denials.ts';
 import { authenticate } from './people/authenticate.ts';
+import { createPeople, type People } from './people/people.ts';
+import type { PeopleOptions } from './people/people-options.ts';
 import type { Principal } from './people/principal.ts';
 import { problem, problemOf } from './problem.ts';
 import { registerHealth } from './routes/health.ts';
 
 export interface ServerOptions {
   readonly database: ControlDatabase;
+  readonly people: PeopleOptions;
 }
 
 declare module 'fastify' {
@@ -33,6 +36,8 @@ declare module 'fastify' {
  */
 export const partywall = fp<ServerOptions>(
   async (app, options) => {
+    const people = await createPeople(options.database, options.people);
+    app.addHook('onClose', () => people.close());
     app.setValidatorCompiler(validatorCompiler);
     app.setSerializerCompiler(serializerCompiler);
     app.setErrorHandler(fail);
@@ -45,7 +50,7 @@ export const partywall = fp<ServerOptions>(
       return operationOf(this, options.database);
     });
     app.addHook('onRoute', declareAccess);
-    app.addHook('onRequest', (request) => admit(request, options.database));
+    app.addHook('onRequest', (request) => admit(request, people));
     registerHealth(app, options);
   },
   { name: 'partywall', fastify: '5.x' },
@@ -64,10 +69,10 @@ function declareAccess(route: RouteOptions): void {
   };
 }
 
-async function admit(request: FastifyRequest, database: ControlDatabase): Promise<void> {
+async function admit(request: FastifyRequest, people: People): Promise<void> {
   const { access, scope, tenant: source = access === 'super_admin' ? 'none' : 'own' } = request.routeOptions.config;
   if (access === undefined || access === 'public') return;
-  const principal = await authenticate(request, database);
+  const principal = await authenticate(request, people);
   request.principal = principal ?? null;
   const wanted: Wanted = { access, source, scope, named: named(request, source), header: header(request, 'x-tenant-id') };
   const verdict = decide(principal, wanted);

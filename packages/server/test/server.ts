@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { afterAll } from 'vitest';
 import { type ControlFixture, controlDatabase } from '../../../test/support/control-database.ts';
-import { partywall } from '../src/index.ts';
+import { partywall, signSessionToken } from '../src/index.ts';
 
 /** A server over a control database, and people to ask it as. */
 export interface ServerFixture extends ControlFixture {
@@ -11,11 +11,14 @@ export interface ServerFixture extends ControlFixture {
   person(of: { superAdmin?: boolean; memberships?: Readonly<Record<string, 'admin' | 'member'>> }): Promise<{ id: string; headers: { authorization: string } }>;
 }
 
+const secret = 'a secret of the tests, thirty-two bytes and more';
+const baseUrl = 'http://localhost:5000';
+
 /** `routes` adds an application's own routes beside the control plane's. */
 export async function serverFixture(routes: (app: FastifyInstance, fixture: ControlFixture) => void = () => undefined): Promise<ServerFixture> {
   const fixture = await controlDatabase();
   const server = Fastify();
-  await server.register(partywall, { database: fixture.control });
+  await server.register(partywall, { database: fixture.control, people: { secret, baseUrl } });
   routes(server, fixture);
   await server.ready();
   afterAll(() => server.close());
@@ -47,7 +50,7 @@ export async function serverFixture(routes: (app: FastifyInstance, fixture: Cont
           role,
         ]);
       }
-      return { id, headers: { authorization: `Bearer ${token}` } };
+      return { id, headers: { authorization: `Bearer ${signSessionToken(token, secret)}` } };
     },
   };
 }

@@ -1,46 +1,34 @@
-import type { ControlDatabase } from '@partywall/engine';
+import { hash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
-import type pg from 'pg';
-import type { Principal, TenantRole } from './principal.ts';
+import { type Credential, credentialOf } from './credential.ts';
+import type { People } from './people.ts';
+import type { Principal } from './principal.ts';
+import type { Known } from './principal-cache.ts';
+import { findApiKey, findSession } from './principal-sql.ts';
+import { openSessionToken } from './session-token.ts';
 
-interface SessionRow {
-  readonly id: string;
-  readonly name: string;
-  readonly superAdmin: boolean;
-  readonly active: string | null;
-  readonly memberships: Readonly<Record<string, string>> | null;
+/**
+ * Whoever the request says it comes from, when that holds. A credential that was seen before costs one SHA-256 of it; else its signature is
+ * checked and one row is read.
+ */
+export async function authenticate(request: Pick<FastifyRequest, 'headers'>, people: People): Promise<Principal | undefined> {
+  const credential = credentialOf(request.headers, people.cookieName);
+  if (!credential) return undefined;
+  const { cache } = people;
+  // The way it came is part of what is remembered: the same token is exempt from the check of origins as bearer, and not as cookie.
+  const remembered = `${credential.byCookie ? 'c' : 'h'}${hash('sha256', credential.value, 'base64')}`;
+  const cached = cache.get(remembered);
+  if (cached) return cached;
+  const mark = cache.mark();
+  const known = await find(people, credential);
+  if (!known) return undefined;
+  cache.set(remembered, known, mark);
+  return known.principal;
 }
 
-/** One lookup by primary and unique keys: session, person, memberships. */
-const sessionSql = `select u."id", u."name", u."superAdmin", s."activeOrganizationId" as active,
-  (select jsonb_object_agg(m."organizationId", m."role") from partywall_people."member" m where m."userId" = u."id") as memberships
-from partywall_people."session" s join partywall_people."user" u on u."id" = s."userId"
-where s."token" = $1 and s."expiresAt" > now()`;
-
-/** The person behind a session token, or undefined where there is no such session or it has expired. */
-export async function principalOfSession(pool: pg.Pool, token: string, byCookie: boolean): Promise<Principal | undefined> {
-  const { rows } = await pool.query<SessionRow>({ name: 'partywall_session', text: sessionSql, values: [token] });
-  const row = rows[0];
-  if (!row) return undefined;
-  return {
-    kind: 'user',
-    id: row.id,
-    name: row.name,
-    superAdmin: row.superAdmin,
-    memberships: new Map(Object.entries(row.memberships ?? {}).map(([tenant, role]) => [tenant, tenantRole(role)])),
-    activeTenant: row.active ?? undefined,
-    scopes: undefined,
-    byCookie,
-  };
-}
-
-/** Better Auth's owner and admin are both admins here; what is unknown is the least. */
-export function tenantRole(role: string): TenantRole {
-  return role.split(',').some((one) => one === 'owner' || one === 'admin') ? 'admin' : 'member';
-}
-
-/** Whoever the request says it comes from, when that holds: a bearer token of a session. */
-export async function authenticate(request: Pick<FastifyRequest, 'headers'>, database: ControlDatabase): Promise<Principal | undefined> {
-  const [, token] = /^Bearer ([\w.~+/=-]+)$/i.exec(request.headers.authorization ?? '') ?? [];
-  return token === undefined ? undefined : principalOfSession(database.pool, token, false);
+async function find({ database, secret }: People, { kind, value, byCookie }: Credential): Promise<Known | undefined> {
+  // As the API key plugin hashes them.
+  if (kind === 'api_key') return findApiKey(database.pool, hash('sha256', value, 'base64url'));
+  const token = openSessionToken(value, secret);
+  return token === undefined ? undefined : findSession(database.pool, token, byCookie);
 }
