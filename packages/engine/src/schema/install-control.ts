@@ -33,7 +33,7 @@ const ledger = [
 /**
  * Brings the control plane's schema up to this version, in one transaction.
  *
- * @param client a role that may act as the owner role of the model
+ * @param client a role that may act as the one that raised the wall, which owns what is made here too
  * @throws PartywallError phase_refused (no wall yet, or a newer or another version is installed)
  */
 export async function installControl(client: pg.ClientBase, model: TenancyModel): Promise<InstallReport> {
@@ -41,8 +41,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
   await client.query('begin');
   try {
     await client.query(lock);
-    await refuseWithoutWall(client);
-    await client.query(`set local role ${ident(model.roles.owner)}`);
+    await client.query(`set local role ${ident(await wallOwner(client))}`);
     await client.query("set local search_path to ''");
     for (const statement of ledger) await client.query(statement);
     const missing = await missingMigrations(client, migrations);
@@ -90,9 +89,12 @@ async function missingMigrations(client: pg.ClientBase | pg.Pool, migrations: re
   return migrations.filter(({ number }) => !applied.has(number));
 }
 
-async function refuseWithoutWall(client: pg.ClientBase): Promise<void> {
-  const { rows } = await client.query<{ there: boolean }>("select to_regclass('partywall.registry') is not null as there");
-  if (rows[0]?.there) return;
+/** The role that raised the wall: its functions look past every policy, and so must those of the control plane. */
+async function wallOwner(client: pg.ClientBase): Promise<string> {
+  const { rows } = await client.query<{ owner: string }>(
+    "select pg_catalog.pg_get_userbyid(relowner) as owner from pg_catalog.pg_class where oid = to_regclass('partywall.registry')",
+  );
+  if (rows[0]) return rows[0].owner;
   throw new PartywallError('phase_refused', 'installing the control plane: this database has no wall', { hint: 'run `partywall apply --phase expand` first' });
 }
 
