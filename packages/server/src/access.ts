@@ -22,6 +22,8 @@ declare module 'fastify' {
     tenant?: TenantSource;
     /** What an API key needs beside its role, such as `customers:read`; without it no API key is admitted. */
     scope?: string;
+    /** True: a route of the control plane that its tenant may use while suspended or cancelled. */
+    whileSuspended?: boolean;
     /** False: an `Idempotency-Key` is not looked at, because the body is a stream or the answer must be fresh. */
     idempotent?: boolean;
     /** False: the request is not counted as an API call of its tenant. */

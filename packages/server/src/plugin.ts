@@ -6,11 +6,14 @@ import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod
 import { decide, type Wanted } from './access.ts';
 import { recordForeign } from './denials.ts';
 import { authenticate } from './people/authenticate.ts';
+import { refuseForeignOrigin } from './people/origin.ts';
 import { createPeople, type People } from './people/people.ts';
 import type { PeopleOptions } from './people/people-options.ts';
 import type { Principal } from './people/principal.ts';
+import { refuseInactiveTenant } from './people/tenant-status.ts';
 import { problem, problemOf } from './problem.ts';
 import { registerHealth } from './routes/health.ts';
+import { registerPeople } from './routes/people.ts';
 
 export interface ServerOptions {
   readonly database: ControlDatabase;
@@ -51,7 +54,12 @@ export const partywall = fp<ServerOptions>(
     });
     app.addHook('onRoute', declareAccess);
     app.addHook('onRequest', (request) => admit(request, people));
-    registerHealth(app, options);
+    await app.register(async (own) => {
+      // The wall holds an application's routes to the state of their tenant; what the control plane itself answers has to ask.
+      own.addHook('onRequest', (request) => refuseInactiveTenant(request, options.database.pool));
+      registerHealth(own, options);
+      registerPeople(own, people);
+    });
   },
   { name: 'partywall', fastify: '5.x' },
 );
@@ -74,6 +82,7 @@ async function admit(request: FastifyRequest, people: People): Promise<void> {
   if (access === undefined || access === 'public') return;
   const principal = await authenticate(request, people);
   request.principal = principal ?? null;
+  if (principal?.byCookie) refuseForeignOrigin(request, people.origins);
   const wanted: Wanted = { access, source, scope, named: named(request, source), header: header(request, 'x-tenant-id') };
   const verdict = decide(principal, wanted);
   switch (verdict.kind) {
