@@ -28,6 +28,8 @@ create table partywall_control.directory (
   status text not null default 'active' check (status in ('active', 'suspended', 'cancelled', 'deleted', 'erasing')),
   reason text,
   status_changed_at timestamptz not null default now(),
+  -- What the root's own status column said while the tenant was active (such as `trial`), so that reactivating says it again.
+  root_status text,
   -- Cancelled or deleted: until then it can be brought back.
   retained_until timestamptz,
   hold_reason text,

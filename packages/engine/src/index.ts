@@ -1,4 +1,11 @@
+export { type AnchorReport, anchorAudit, listAnchors } from './audit/anchor.ts';
 export { type AuditEntry, appendAudit, appendDenial } from './audit/append.ts';
+export type { AuditFault } from './audit/chain-check.ts';
+export type { AuditAnchor } from './audit/marks.ts';
+export { type PruneReport, pruneAudit } from './audit/prune.ts';
+export type { AuditRecord } from './audit/records.ts';
+export { type AuditCursor, type AuditFilter, cursorOfRecord, searchAudit } from './audit/search.ts';
+export { type AuditReport, type AuditVerifyOptions, verifyAudit } from './audit/verify.ts';
 export type { Catalog, Relation, Role } from './catalog/catalog.ts';
 export { readCatalog } from './catalog/read-catalog.ts';
 export { connect, describeTarget, refuseUnsupported, sqlState } from './db/connect.ts';
@@ -17,6 +24,22 @@ export { patchConfig } from './model/patch-config.ts';
 export { type RenderOptions, renderConfig } from './model/render-config.ts';
 export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
 export { assertControl, type InstallReport, installControl } from './schema/install-control.ts';
+export { type Fence, fence } from './tenants/fence.ts';
+export { type HoldInput, holdTenant, unholdTenant } from './tenants/legal-hold.ts';
+export {
+  type ListedTenant,
+  type ListTenants,
+  listTenants,
+  type ShownTenant,
+  showTenant,
+  type TenantCursor,
+  type TenantOrder,
+  tenantOrders,
+} from './tenants/list.ts';
+export { type Provisioned, type ProvisionInput, provisionTenant } from './tenants/provision.ts';
+export { type TenantAction, type TenantStatus, tenantStatuses } from './tenants/states.ts';
+export { readTenant, type Tenant } from './tenants/tenant.ts';
+export { cancelTenant, deleteTenant, reactivateTenant, restoreTenant, suspendTenant, type Transitioned, type TransitionInput } from './tenants/transition.ts';
 export { baselineOf, parseBaseline } from './verify/accept.ts';
 export { renderHuman } from './verify/format/human.ts';
 export { toJson } from './verify/format/json.ts';

@@ -8,12 +8,20 @@ const defaultPlan = 'free';
 /**
  * Triggers that keep the directory with the registry: whoever registers a tenant, Partywall or the application, it is listed; a state that
  * the application's own status column sets is the directory's too. `read_only` and `fenced` are of the wall alone.
+ *
+ * The application cannot let in again what the lifecycle deleted, nor delete what is under a legal hold. A tenant that it deletes by itself
+ * takes its memberships and API keys along: another tenant of the same key must not inherit them.
  */
 export function directorySql(model: TenancyModel): string[] {
   const { table, key, profile } = model.tenant;
   const column = (name: string | undefined): string => (name === undefined ? 'null' : `r.${ident(name)}::text`);
   const body = `begin
   if tg_op = 'DELETE' then
+    if exists (select from partywall_control.directory d where d.tenant_id = old.tenant_id::text and d.hold_reason is not null) then
+      raise exception 'the tenant is under a legal hold' using errcode = 'restrict_violation', hint = 'lift the hold first: partywall tenants unhold';
+    end if;
+    delete from partywall_people."organization" o where o."id" = old.tenant_id::text;
+    delete from partywall_people."apikey" k where k."referenceId" = old.tenant_id::text;
     delete from partywall_control.directory d where d.tenant_id = old.tenant_id::text and d.status <> 'erasing';
     return null;
   end if;
@@ -25,6 +33,11 @@ export function directorySql(model: TenancyModel): string[] {
     from ${quoted(table)} r where r.${ident(key)} = new.tenant_id
     on conflict (tenant_id) do nothing;
     return null;
+  end if;
+  if new.state in ('active', 'read_only') and exists (
+    select from partywall_control.directory d where d.tenant_id = new.tenant_id::text and d.status in ('deleted', 'erasing')
+  ) then
+    raise exception 'the tenant is deleted' using errcode = 'restrict_violation', hint = 'restore it first: partywall tenants restore';
   end if;
   update partywall_control.directory d set status = new.state, status_changed_at = now()
   where d.tenant_id = new.tenant_id::text and new.state in ('active', 'suspended', 'cancelled') and new.state <> old.state
