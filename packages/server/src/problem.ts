@@ -1,5 +1,5 @@
 import { engineErrors, PartywallError, sqlState } from '@partywall/engine';
-import { WallError } from '@partywall/wall';
+import { QuotaExceededError, WallError, wallErrors } from '@partywall/wall';
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 
 /**
@@ -10,10 +10,14 @@ export const serverErrors = {
   invalid_request: { status: 400, detail: 'the request does not have the documented form' },
   invalid_cursor: { status: 400, detail: 'the cursor is not one that a list returned' },
   unauthorized: { status: 401, detail: 'a valid bearer token, API key or session is required' },
+  sign_in_refused: { status: 401, detail: 'the e-mail address or the password is wrong' },
   forbidden: { status: 403, detail: 'this needs a role or scope that you do not have' },
   csrf_refused: { status: 403, detail: 'a request with a cookie must come from an origin that the server trusts' },
   not_found: { status: 404, detail: 'there is nothing here' },
+  method_not_allowed: { status: 405, detail: 'this path takes other methods; Allow lists them' },
   conflict: { status: 409, detail: 'there is one already' },
+  last_admin: { status: 409, detail: 'a tenant keeps at least one admin' },
+  limit_reached: { status: 409, detail: 'the tenant has as many of these as it may have' },
   idempotency_conflict: { status: 409, detail: 'the idempotency key was used for another request, or that request is still running' },
   payload_too_large: { status: 413, detail: 'the body is larger than this route takes' },
   unsupported_media_type: { status: 415, detail: 'this route takes another content type' },
@@ -21,6 +25,8 @@ export const serverErrors = {
   too_many_requests: { status: 429, detail: 'too many requests; wait as long as Retry-After says' },
   server_failed: { status: 500, detail: 'the server failed; its log has the request id' },
   database_unavailable: { status: 503, detail: 'the database does not answer' },
+  timed_out: { status: 503, detail: 'the request took longer than this route may' },
+  mail_failed: { status: 503, detail: 'the message could not be sent; ask again' },
   try_again: { status: 503, detail: 'the database is busy; try again' },
 } as const satisfies Record<string, { status: number; detail: string }>;
 
@@ -82,6 +88,7 @@ const titles: Readonly<Record<number, string>> = {
   401: 'Unauthorized',
   403: 'Forbidden',
   404: 'Not found',
+  405: 'Method not allowed',
   409: 'Conflict',
   413: 'Payload too large',
   415: 'Unsupported media type',
@@ -126,6 +133,7 @@ const byStatus: Readonly<Record<number, ServerErrorCode>> = {
   413: 'payload_too_large',
   415: 'unsupported_media_type',
   429: 'too_many_requests',
+  503: 'timed_out',
 };
 
 /** The problem that stands for any failure; one that nobody foresaw is `server_failed`. */
@@ -139,6 +147,8 @@ export function problemOf(error: unknown): Problem {
   }
   if (!(error instanceof Error)) return problem('server_failed', { cause: error });
   const code = sqlState(error) ?? '';
+  // The control plane writes for tenants too, and its own connections translate nothing.
+  if (code === wallErrors.quota_exceeded.sqlstate) return ofWall(new QuotaExceededError({ message: error.message, cause: error }));
   const known = bySqlState[code] ?? (code.startsWith('08') || connectionLost.test(error.message) ? 'database_unavailable' : undefined);
   if (known) return problem(known, { cause: error });
   const status = 'statusCode' in error && typeof error.statusCode === 'number' ? error.statusCode : 500;
@@ -157,5 +167,9 @@ function ofWall(error: WallError): Problem {
   // A token for a tenant that is no more is as good as none, and the answer says no more than to a forged one.
   if (error.code === 'unknown_tenant') return problem('unauthorized', { cause: error });
   if (error.status >= 500) return problem('server_failed', { cause: error });
-  return new Problem(error.code, error.status, error.message, { cause: error });
+  return new Problem(error.code, error.status, error.message, { cause: error, ...(error instanceof QuotaExceededError && { extra: quotaOf(error) }) });
+}
+
+function quotaOf({ quota, limit, usage, requested, reset }: QuotaExceededError): Record<string, unknown> {
+  return { quota, limit, usage, requested, reset: reset?.toISOString() ?? null };
 }

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import type { ControlDatabase } from '@partywall/engine';
 import { type Auth, createAuth } from './better-auth.ts';
 import { listen } from './listen.ts';
@@ -41,4 +42,14 @@ export async function createPeople(database: ControlDatabase, options: PeopleOpt
     cache,
     close: () => listener.close(),
   };
+}
+
+/** Makes this process look a person up anew, at once; the other processes hear it from the database. */
+export function forgetPerson(people: People, id: string): void {
+  people.cache.forget(hash('sha256', `user:${id}`));
+}
+
+/** The same for an API key. */
+export function forgetApiKey(people: People, id: string): void {
+  people.cache.forget(hash('sha256', `key:${id}`));
 }
