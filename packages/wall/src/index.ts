@@ -15,3 +15,5 @@ export {
 } from './errors.ts';
 export { createWalledPool } from './pool.ts';
 export { WalledClient, type WalledClientConfig, type WalledOptions } from './walled-client.ts';
+export { normalizeStatement } from './normalize.ts';
+export type { SlowQuery, SlowQueryOptions } from './slow-query.ts';

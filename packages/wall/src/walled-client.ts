@@ -7,10 +7,11 @@ import { Enter } from './enter.ts';
 import { StatementRefusedError, TenantContextError, translateError, WallError } from './errors.ts';
 import { prepareValues, queryOf, textOf } from './query.ts';
 import { isQueryObject, type QueryObject, type QueuedQuery } from './queued-query.ts';
+import { type SlowQueryOptions, SlowQueryWatch } from './slow-query.ts';
 import { classify } from './statement.ts';
 import { type TransactionStatus, TransactionTrack } from './transaction.ts';
 
-export interface WalledOptions {
+export interface WalledOptions extends SlowQueryOptions {
   /**
    * Whether `enter` is a prepared statement (default). False behind a pooler in transaction mode that does not keep prepared
    * statements, such as PgBouncer before 1.21; it costs a Parse per statement.
@@ -51,6 +52,7 @@ export class WalledClient extends pg.Client {
   readonly #track = new TransactionTrack();
   readonly #enter: Enter;
   readonly #admissions: Admissions;
+  readonly #watch: SlowQueryWatch | undefined;
   /** Queries of the application until the boot gate is passed: pg would send them first, as soon as the connection is ready. */
   #held: QueuedQuery[] | undefined = [];
   #leftover: string | undefined;
@@ -78,6 +80,7 @@ export class WalledClient extends pg.Client {
     const preparedStatements = options.preparedStatements ?? true;
     this.#gate = options[poolState]?.gate ?? new BootGate();
     this.#admissions = options[poolState]?.admissions ?? new Admissions({ preparedStatements });
+    this.#watch = options.onSlowQuery && new SlowQueryWatch(options.onSlowQuery, options.slowQueryMs);
     this.#enter = new Enter(this, { track: this.#track, admissions: this.#admissions, preparedStatements });
   }
 
@@ -143,7 +146,9 @@ export class WalledClient extends pg.Client {
   }
 
   override _handleReadyForQuery(message: { readonly status: TransactionStatus }): void {
-    if (!this.#enter.continues(message.status, this.connection)) super._handleReadyForQuery(message);
+    if (this.#enter.continues(message.status, this.connection)) return;
+    this.#watch?.end();
+    super._handleReadyForQuery(message);
   }
 
   override _handleErrorMessage(message: pg.DatabaseError): void {
@@ -152,6 +157,7 @@ export class WalledClient extends pg.Client {
     // A query that fetches its rows in portions sends its Sync when it is done; pg forgets it after an error, and hangs.
     const active = this._activeQuery;
     if (active instanceof pg.Query && active.rows) this.connection.sync();
+    this.#watch?.fail();
     super._handleErrorMessage(translateError(message, situation));
   }
 
@@ -231,6 +237,7 @@ export class WalledClient extends pg.Client {
     const invalid = query instanceof pg.Query ? prepareValues(query) : undefined;
     if (invalid) return invalid;
     this.#scope = scope;
+    if (query instanceof pg.Query) this.#watch?.begin(text, scope);
     if (statement.leftover !== null && scope.kind !== 'setup') this.#leftover = statement.leftover;
     if (decision === 'plain' || scope.kind !== 'tenant') return query.submit(connection);
     this.#enter.submitBefore(query, connection, { tenant: scope.tenant, statement });
