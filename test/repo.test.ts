@@ -25,7 +25,7 @@ describe('imports point one way', () => {
     model: ['db', 'catalog'],
     wall: ['db', 'catalog', 'model'],
     verify: ['db', 'catalog', 'model', 'wall'],
-    audit: ['db', 'model'],
+    audit: ['db', 'model', 'keyring'],
     keyring: ['db'],
     metering: ['db', 'catalog', 'model', 'audit', 'keyring'],
     tenants: ['db', 'catalog', 'model', 'wall', 'audit', 'metering'],

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { Operation } from '../db/operation.ts';
+import { boundedDetails, boundedText } from './bounds.ts';
 
 /** What happened, beside who did it. */
 export interface AuditEntry {
@@ -16,7 +17,10 @@ export interface AuditEntry {
 
 /**
  * Adds a record to the tenant's chain in the caller's transaction, so that what was done and its record are both there or neither.
- * Locks the head of that chain until commit: call it last, and once for each tenant of a transaction, in the order of their keys.
+ * Locks the head of that chain until commit: call it last, and once for each tenant of a transaction, in the order of their keys. The
+ * transaction is READ COMMITTED, as `transaction` makes it: one that keeps its snapshot fails with 40001 when it meets another writer.
+ *
+ * What is too long is cut, details that are too large leave their size and names: a record is never why an operation fails.
  * Returns the number of the record in its chain.
  */
 export async function appendAudit(
@@ -29,15 +33,15 @@ export async function appendAudit(
   const record = {
     tenant_id: entry.tenant ?? '',
     actor_kind: actor.kind,
-    actor_id: actor.id,
-    actor_name: actor.name,
-    address: actor.address,
-    action: entry.action,
-    target: entry.target,
+    actor_id: boundedText(actor.id, 'name'),
+    actor_name: boundedText(actor.name, 'name'),
+    address: boundedText(actor.address, 'name'),
+    action: boundedText(entry.action, 'name'),
+    target: boundedText(entry.target, 'target'),
     outcome,
-    reason: entry.reason,
-    request_id: operation.requestId,
-    details: entry.details,
+    reason: boundedText(entry.reason, 'reason'),
+    request_id: boundedText(operation.requestId, 'name'),
+    details: boundedDetails(entry.details),
   };
   const { rows } = await client.query<{ seq: string }>('select partywall_control.append_audit($1) as seq', [JSON.stringify(record)]);
   return rows[0]?.seq ?? '';

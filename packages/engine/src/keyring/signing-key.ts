@@ -44,7 +44,7 @@ export async function readVerifier(keyring: string): Promise<Verifier> {
 
 /** The public keys as PEM, for whoever verifies elsewhere. */
 export async function publicKeys(keyring: string): Promise<{ readonly keyId: string; readonly pem: string }[]> {
-  return (await readPublicKeys(keyring)).map((key) => ({ keyId: idOf(key), pem: key.export({ type: 'spki', format: 'pem' }) }));
+  return (await readPublicKeys(keyring)).map((key) => ({ keyId: idOf(key), pem: key.export({ type: 'spki', format: 'pem' }).toString() }));
 }
 
 function idOf(key: KeyObject): string {

@@ -1,7 +1,9 @@
 import type pg from 'pg';
+import { auditTables } from '../audit/records.ts';
 import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
 import { countingSql } from '../metering/counting-sql.ts';
+import { countNewQuotas } from '../metering/quotas-recount.ts';
 import { usageSql } from '../metering/usage-sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { directorySql } from '../tenants/directory-sql.ts';
@@ -51,6 +53,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
     }
     for (const statement of [...derivedSql(model), ...grants(model)]) await client.query(statement);
     await client.query('commit');
+    await countNewQuotas(client, model);
     return { applied: missing.map(({ number, name }) => ({ number, name })) };
   } catch (error) {
     await client.query('rollback');
@@ -108,5 +111,7 @@ function grants(model: TenancyModel): string[] {
     `grant select, insert, update, delete on all tables in schema ${schema} to ${service}`,
     `grant usage, select, update on all sequences in schema ${schema} to ${service}`,
     `grant execute on all functions in schema ${schema} to ${service}`,
+    // The audit log changes through its functions alone: whoever holds the service's connection can add to a chain, not rewrite it.
+    ...(schema === 'partywall_control' ? auditTables.map((table) => `revoke insert, update, delete on ${table} from ${service}`) : []),
   ]);
 }
