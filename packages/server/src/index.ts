@@ -1,4 +1,6 @@
 export { type Access, accessLevels, type TenantSource } from './access.ts';
+export { boundedServer, type LimitOptions } from './limits.ts';
+export { structuredLogs } from './logging.ts';
 export { decodeCursor, encodeCursor, type Page, pageOf, pageQuery, pageSchema } from './paging.ts';
 export { hashPassword } from './people/better-auth.ts';
 export { type PeopleOptions, passwordLength, type SendMail } from './people/people-options.ts';

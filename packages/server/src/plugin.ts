@@ -5,6 +5,8 @@ import fp from 'fastify-plugin';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { decide, type Wanted } from './access.ts';
 import { recordForeign } from './denials.ts';
+import { type LimitOptions, registerLimits } from './limits.ts';
+import { registerLogging } from './logging.ts';
 import { authenticate } from './people/authenticate.ts';
 import { refuseForeignOrigin } from './people/origin.ts';
 import { createPeople, type People } from './people/people.ts';
@@ -18,6 +20,7 @@ import { registerPeople } from './routes/people.ts';
 export interface ServerOptions {
   readonly database: ControlDatabase;
   readonly people: PeopleOptions;
+  readonly limits?: LimitOptions;
 }
 
 declare module 'fastify' {
@@ -35,18 +38,21 @@ declare module 'fastify' {
  * The control plane as a Fastify plugin. Its hooks hold for the routes of the application it is mounted in too: each declares
  * `config.access`, and runs in the context of the tenant that the request was admitted to.
  *
- * Order of a request: access (onRequest), idempotency and validation, handler in the tenant's context, problem details for what fails.
+ * Order of a request: limit of its address, access (onRequest), validation, idempotency (preHandler), handler in the tenant's context, problem
+ * details for what fails.
+ *
+ * What runs beside requests starts in `onReady` and ends in `onClose`, which Fastify calls when the last request has been answered, in the
+ * reverse order of registration: what was registered first is there for all others until the end.
  */
 export const partywall = fp<ServerOptions>(
   async (app, options) => {
+    registerLogging(app);
+    await registerLimits(app, options.limits);
     const people = await createPeople(options.database, options.people);
     app.addHook('onClose', () => people.close());
     app.setValidatorCompiler(validatorCompiler);
     app.setSerializerCompiler(serializerCompiler);
     app.setErrorHandler(fail);
-    app.setNotFoundHandler({ preHandler: [] }, () => {
-      throw problem('not_found');
-    });
     app.decorateRequest('principal', null);
     app.decorateRequest('tenant', null);
     app.decorateRequest('operation', function (this: FastifyRequest) {

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import Fastify, { type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify';
 import { afterAll } from 'vitest';
 import { type ControlFixture, controlDatabase } from '../../../test/support/control-database.ts';
-import { partywall, signSessionToken } from '../src/index.ts';
+import { boundedServer, partywall, type ServerOptions, signSessionToken } from '../src/index.ts';
 
 /** A server over a control database, and people to ask it as. */
 export interface ServerFixture extends ControlFixture {
@@ -14,11 +14,19 @@ export interface ServerFixture extends ControlFixture {
 const secret = 'a secret of the tests, thirty-two bytes and more';
 const baseUrl = 'http://localhost:5000';
 
-/** `routes` adds an application's own routes beside the control plane's. */
-export async function serverFixture(routes: (app: FastifyInstance, fixture: ControlFixture) => void = () => undefined): Promise<ServerFixture> {
+/** `routes` adds an application's own routes beside the control plane's; `changes` are options of the server, and of Fastify. */
+export async function serverFixture(
+  routes: (app: FastifyInstance, fixture: ControlFixture) => void = () => undefined,
+  { fastify, ...changes }: Partial<ServerOptions> & { readonly fastify?: FastifyServerOptions } = {},
+): Promise<ServerFixture> {
   const fixture = await controlDatabase();
-  const server = Fastify();
-  await server.register(partywall, { database: fixture.control, people: { secret, baseUrl } });
+  const server: FastifyInstance = Fastify({ ...boundedServer, ...fastify });
+  await server.register(partywall, {
+    database: fixture.control,
+    people: { secret, baseUrl },
+    limits: { requestsPerMinute: 1_000_000, attemptsPerMinute: 1_000_000 },
+    ...changes,
+  });
   routes(server, fixture);
   await server.ready();
   afterAll(() => server.close());
