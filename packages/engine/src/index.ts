@@ -14,6 +14,51 @@ export { type EmbeddedOptions, type EmbeddedServer, freePort, startEmbedded } fr
 export { type Actor, type ControlDatabase, type Operation, transaction } from './db/operation.ts';
 export { ident, literal } from './db/sql.ts';
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';
+export type { Alert } from './metering/alerts/alert.ts';
+export { type AlertCounts, type AlertFilter, acknowledgeAlert, countOpenAlerts, listAlerts } from './metering/alerts/alerts.ts';
+export {
+  type ChannelTarget,
+  openTarget,
+  pagerdutyUrl,
+  parseTarget,
+  targetShapes,
+} from './metering/alerts/channel-target.ts';
+export {
+  type AlertChannel,
+  type ChannelChange,
+  deleteAlertChannel,
+  enqueueTest,
+  listAlertChannels,
+  setAlertChannel,
+  showAlertChannel,
+} from './metering/alerts/channels.ts';
+export { type Evaluation, evaluateAlerts, refreshAlerts } from './metering/alerts/evaluate.ts';
+export type { AlertOverride, AlertRule } from './metering/alerts/judge.ts';
+export { type MetricName, metricNames, metrics, type Severity, severities } from './metering/alerts/metrics.ts';
+export {
+  type Claim,
+  claimDeliveries,
+  type Delivery,
+  type DeliveryFilter,
+  finishDelivery,
+  leaseMs as deliveryLeaseMs,
+  listDeliveries,
+  type Outcome,
+  releaseDeliveries,
+  showDelivery,
+} from './metering/alerts/outbox.ts';
+export { type AlertPurge, purgeAlerts } from './metering/alerts/purge.ts';
+export { type ChannelKind, channelKinds, type Digest } from './metering/alerts/route.ts';
+export {
+  deleteAlertOverride,
+  deleteAlertRule,
+  listAlertOverrides,
+  listAlertRules,
+  setAlertOverride,
+  setAlertRule,
+  showAlertRule,
+} from './metering/alerts/rules.ts';
+export { driftListedMax, type QuotaDrift, type RecountReport, recountQuotas } from './metering/quotas-recount.ts';
 export { assertModelComplete, type CheckOptions, checkModel, describeDifference } from './model/check.ts';
 export type { ModelDifference } from './model/difference.ts';
 export { modelFingerprint } from './model/fingerprint.ts';
