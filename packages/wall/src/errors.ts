@@ -33,6 +33,12 @@ export const wallErrors = {
     message: 'one tenant’s transaction was used in another context, or a row was written for another tenant',
     hint: 'a transaction belongs to the context it was begun in; a written row to the tenant of the context',
   },
+  quota_exceeded: {
+    sqlstate: 'PW008',
+    status: 403,
+    message: 'what was written, or asked for, exceeds a quota of the tenant',
+    hint: 'remove what is not needed, or ask for a larger plan',
+  },
   wall_not_held: {
     sqlstate: null,
     status: 503,
@@ -123,6 +129,37 @@ export class CrossTenantError extends WallError {
   }
 }
 
+/** The numbers of a refusal. `usage` is without what was `requested`. */
+export interface QuotaNumbers {
+  readonly quota: string;
+  readonly limit: number;
+  readonly usage: number;
+  readonly requested: number;
+  /** When the usage starts again from nothing, where it does. */
+  readonly reset: Date | null;
+}
+
+/** The commit of a transaction, or a request, would have taken the tenant past its quota. The transaction is rolled back. */
+export class QuotaExceededError extends WallError implements QuotaNumbers {
+  override readonly name = 'QuotaExceededError';
+  readonly quota: string;
+  readonly limit: number;
+  readonly usage: number;
+  readonly requested: number;
+  readonly reset: Date | null;
+
+  /** The numbers, where they are not given, are those of the database's error in `cause`. */
+  constructor(options: WallErrorOptions & Partial<QuotaNumbers> = {}) {
+    super('quota_exceeded', options);
+    const told = { ...detailOf(options.cause), ...options };
+    this.quota = String(told.quota ?? '');
+    this.limit = Number(told.limit ?? 0);
+    this.usage = Number(told.usage ?? 0);
+    this.requested = Number(told.requested ?? 0);
+    this.reset = options.reset ?? null;
+  }
+}
+
 export class WallNotHeldError extends WallError {
   override readonly name = 'WallNotHeldError';
   constructor(options?: WallErrorOptions) {
@@ -145,6 +182,7 @@ const bySqlstate: Readonly<Record<string, new (options?: WallErrorOptions) => Wa
   [wallErrors.tenant_read_only.sqlstate]: TenantReadOnlyError,
   [wallErrors.tenant_placed_elsewhere.sqlstate]: TenantPlacedElsewhereError,
   [wallErrors.cross_tenant.sqlstate]: CrossTenantError,
+  [wallErrors.quota_exceeded.sqlstate]: QuotaExceededError,
 };
 
 export interface ErrorSituation {
@@ -178,4 +216,15 @@ export function translateError(error: pg.DatabaseError, { tenant, entering, read
 
 function sqlstateOf(cause: unknown): string | undefined {
   return cause instanceof Error && 'severity' in cause && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined;
+}
+
+/** What the database says of a refused quota: JSON in the error's detail. Anybody may raise the state, so the detail may be anything. */
+function detailOf(cause: unknown): { readonly [Name in keyof QuotaNumbers]?: unknown } {
+  if (!(cause instanceof Error) || !('detail' in cause) || typeof cause.detail !== 'string') return {};
+  try {
+    const detail: unknown = JSON.parse(cause.detail);
+    return typeof detail === 'object' && detail !== null ? detail : {};
+  } catch {
+    return {};
+  }
 }

@@ -1,6 +1,8 @@
 export { current, run, system, systemUses, type TenantContext, tryCurrent } from './context.ts';
 export {
   CrossTenantError,
+  QuotaExceededError,
+  type QuotaNumbers,
   StatementRefusedError,
   TenantCancelledError,
   TenantContextError,
@@ -13,7 +15,7 @@ export {
   WallNotHeldError,
   wallErrors,
 } from './errors.ts';
-export { createWalledPool } from './pool.ts';
-export { WalledClient, type WalledClientConfig, type WalledOptions } from './walled-client.ts';
 export { normalizeStatement } from './normalize.ts';
+export { createWalledPool } from './pool.ts';
 export type { SlowQuery, SlowQueryOptions } from './slow-query.ts';
+export { WalledClient, type WalledClientConfig, type WalledOptions } from './walled-client.ts';

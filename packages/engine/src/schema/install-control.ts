@@ -43,7 +43,8 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
   await client.query('begin');
   try {
     await client.query(lock);
-    await client.query(`set local role ${ident(await wallOwner(client))}`);
+    const owner = await wallOwner(client);
+    await client.query(`set local role ${ident(owner)}`);
     await client.query("set local search_path to ''");
     for (const statement of ledger) await client.query(statement);
     const missing = await missingMigrations(client, migrations);
@@ -53,7 +54,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
     }
     for (const statement of [...derivedSql(model), ...grants(model)]) await client.query(statement);
     await client.query('commit');
-    await countNewQuotas(client, model);
+    await countNewQuotas(client, owner);
     return { applied: missing.map(({ number, name }) => ({ number, name })) };
   } catch (error) {
     await client.query('rollback');
