@@ -37,7 +37,11 @@ export const engineErrors = {
   alert_rule_unknown: { exit: 2, status: 404, hint: 'list the rules: `partywall alerts rules`' },
   alert_channel_unknown: { exit: 2, status: 404, hint: 'list the channels: `partywall alerts channels`' },
   secret_unreadable: { exit: 2, hint: 'use the keyring folder that sealed it, or set the secret anew' },
-  fence_incomplete: { exit: 1, status: 503, hint: 'end the session that stays inside the tenant, then ask again' },
+  fence_incomplete: {
+    exit: 1,
+    status: 503,
+    hint: 'end the session that stays inside the tenant, or grant pg_signal_backend to the owner of schema partywall_control; then ask again',
+  },
   erasure_refused: { exit: 1, status: 409, hint: 'the message names the table and what refers to it' },
   certificate_unknown: { exit: 2, status: 404, hint: 'a certificate is issued when an erasure has ended' },
   operation_unknown: { exit: 2, status: 404, hint: 'operations are listed by `GET /api/admin/operations`' },

@@ -68,7 +68,7 @@ export { defineTenancy, parseModel, type TableRule, type TenancyConfig, type Ten
 export { patchConfig } from './model/patch-config.ts';
 export { type RenderOptions, renderConfig } from './model/render-config.ts';
 export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
-export { assertControl, type InstallReport, installControl } from './schema/install-control.ts';
+export { assertControl, type InstallReport, installControl, pendingMigrations } from './schema/install-control.ts';
 export { type Fence, fence } from './tenants/fence.ts';
 export { type HoldInput, holdTenant, unholdTenant } from './tenants/legal-hold.ts';
 export {

@@ -7,6 +7,7 @@ import { countNewQuotas } from '../metering/quotas-recount.ts';
 import { usageSql } from '../metering/usage-sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { directorySql } from '../tenants/directory-sql.ts';
+import { lifecycleSql, mayEndSessions } from '../tenants/lifecycle-sql.ts';
 import { type Migration, readMigrations } from './migrations.ts';
 
 /**
@@ -44,6 +45,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
   try {
     await client.query(lock);
     const owner = await wallOwner(client);
+    await client.query(mayEndSessions(owner));
     await client.query(`set local role ${ident(owner)}`);
     await client.query("set local search_path to ''");
     for (const statement of ledger) await client.query(statement);
@@ -64,7 +66,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
 
 /** What follows from the model, in the order it is run; every statement repeatable. */
 function derivedSql(model: TenancyModel): string[] {
-  return [...directorySql(model), ...countingSql(model), ...usageSql(model)];
+  return [...directorySql(model), ...lifecycleSql(model), ...countingSql(model), ...usageSql(model)];
 }
 
 /**
@@ -73,12 +75,22 @@ function derivedSql(model: TenancyModel): string[] {
  * @throws PartywallError control_missing
  */
 export async function assertControl(client: pg.ClientBase | pg.Pool): Promise<void> {
-  const { rows } = await client.query<{ there: boolean }>("select to_regclass('partywall_control.migrations') is not null as there");
-  const missing = rows[0]?.there ? await missingMigrations(client, await readMigrations()) : await readMigrations();
+  const missing = await pendingMigrations(client);
   if (missing.length === 0) return;
   throw new PartywallError('control_missing', `looking for the control plane: ${missing.length} of its migrations are not applied`, {
     details: missing.map(({ number, name }) => `${String(number).padStart(4, '0')}_${name}`),
   });
+}
+
+/**
+ * Migrations that this version has and the database has not.
+ *
+ * @throws PartywallError control_foreign
+ */
+export async function pendingMigrations(client: pg.ClientBase | pg.Pool): Promise<readonly Migration[]> {
+  const { rows } = await client.query<{ there: boolean }>("select to_regclass('partywall_control.migrations') is not null as there");
+  const migrations = await readMigrations();
+  return rows[0]?.there ? missingMigrations(client, migrations) : migrations;
 }
 
 async function missingMigrations(client: pg.ClientBase | pg.Pool, migrations: readonly Migration[]): Promise<Migration[]> {
