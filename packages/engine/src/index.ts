@@ -1,11 +1,13 @@
 export { type AnchorReport, anchorAudit, listAnchors } from './audit/anchor.ts';
 export { type AuditEntry, appendAudit, appendDenial } from './audit/append.ts';
 export type { AuditFault } from './audit/chain-check.ts';
+export { type AuditExportOptions, exportAudit } from './audit/export.ts';
 export type { AuditAnchor } from './audit/marks.ts';
 export { type PruneReport, pruneAudit } from './audit/prune.ts';
 export type { AuditRecord } from './audit/records.ts';
 export { type AuditCursor, type AuditFilter, cursorOfRecord, searchAudit } from './audit/search.ts';
 export { type AuditReport, type AuditVerifyOptions, verifyAudit } from './audit/verify.ts';
+export { anchorLine, type ExportReport, verifyAuditExport } from './audit/verify-export.ts';
 export type { Catalog, Relation, Role } from './catalog/catalog.ts';
 export { readCatalog } from './catalog/read-catalog.ts';
 export { connect, describeTarget, refuseUnsupported, sqlState } from './db/connect.ts';

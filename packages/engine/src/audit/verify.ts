@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { type Operation, transaction } from '../db/operation.ts';
 import { type AuditFault, type ChainCheck, checkChain } from './chain-check.ts';
+import { listChains } from './chains.ts';
 import { type AuditAnchor, type AuditCheckpoint, anchorColumns, checkpointColumns, type MarkReader, markReader } from './marks.ts';
 import { type ChainLink, linkColumns } from './records.ts';
 
@@ -30,18 +31,6 @@ const recordsAtOnce = 500;
 /** Broken chains that a report names. */
 export const faultsMax = 100;
 
-/** Every chain that anything tells of, so that neither a head nor all records can be taken away unnoticed. Records by skip scan. */
-const chainsSql = `with recursive listed (tenant_id) as (
-  (select r.tenant_id from partywall_control.audit_records r order by r.tenant_id limit 1)
-  union all
-  select (select r.tenant_id from partywall_control.audit_records r where r.tenant_id > l.tenant_id order by r.tenant_id limit 1)
-  from listed l where l.tenant_id is not null
-)
-select tenant_id from listed where tenant_id is not null
-union select tenant_id from partywall_control.audit_heads
-union select tenant_id from partywall_control.audit_checkpoints
-union select tenant_id from partywall_control.audit_anchors`;
-
 /**
  * Reads every record of every chain in order and names, for each chain that is broken, the first record that is not what it must be: changed,
  * removed, put in another place, or added past `append_audit`. A chain that was cut at its end together with its head, or written anew from the
@@ -53,7 +42,7 @@ export async function verifyAudit(operation: Operation, options: AuditVerifyOpti
   const { pool, keyring } = operation.database;
   const marks = await markReader(keyring);
   const kept = Map.groupBy(options.anchors ?? [], ({ tenant }) => tenant);
-  const chains = options.tenant === undefined ? await listChains(pool, kept) : [options.tenant ?? ''];
+  const chains = options.tenant === undefined ? [...new Set([...(await listChains(pool)), ...kept.keys()])] : [options.tenant ?? ''];
   const faults: AuditFault[] = [];
   let [visited, records, anchors, more] = [0, 0, 0, 0];
   for (let at = 0; at < chains.length; at += chainsAtOnce) {
@@ -73,11 +62,6 @@ export async function verifyAudit(operation: Operation, options: AuditVerifyOpti
     }
   }
   return { sound: faults.length === 0, chains: { visited, of: chains.length }, records, anchors, faults, more };
-}
-
-async function listChains(pool: pg.Pool, kept: ReadonlyMap<string, unknown>): Promise<string[]> {
-  const { rows } = await pool.query<{ tenant_id: string }>(chainsSql);
-  return [...new Set([...rows.map(({ tenant_id }) => tenant_id), ...kept.keys()])].sort();
 }
 
 interface Marks {
