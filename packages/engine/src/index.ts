@@ -46,7 +46,6 @@ export {
   leaseMs as deliveryLeaseMs,
   listDeliveries,
   type Outcome,
-  releaseDeliveries,
   showDelivery,
 } from './metering/alerts/outbox.ts';
 export { type AlertPurge, purgeAlerts } from './metering/alerts/purge.ts';
@@ -86,6 +85,9 @@ export {
 export { type Provisioned, type ProvisionInput, provisionTenant } from './tenants/provision.ts';
 export { type TenantAction, type TenantStatus, tenantStatuses } from './tenants/states.ts';
 export { readTenant, type Tenant } from './tenants/tenant.ts';
+export { type ExportOptions, exportTenant } from './tenants/transfer/export.ts';
+export { type ImportInput, type ImportOptions, type ImportPlan, type ImportReport, importTenant, type TableChange } from './tenants/transfer/import.ts';
+export { exportDocument, exportFormat, exportVersion } from './tenants/transfer/layout.ts';
 export { cancelTenant, deleteTenant, reactivateTenant, restoreTenant, suspendTenant, type Transitioned, type TransitionInput } from './tenants/transition.ts';
 export { baselineOf, parseBaseline } from './verify/accept.ts';
 export { renderHuman } from './verify/format/human.ts';

@@ -8,6 +8,7 @@ import { usageSql } from '../metering/usage-sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { directorySql } from '../tenants/directory-sql.ts';
 import { lifecycleSql, mayEndSessions } from '../tenants/lifecycle-sql.ts';
+import { restoringSql } from '../tenants/transfer/restoring-sql.ts';
 import { type Migration, readMigrations } from './migrations.ts';
 
 /**
@@ -66,7 +67,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
 
 /** What follows from the model, in the order it is run; every statement repeatable. */
 function derivedSql(model: TenancyModel): string[] {
-  return [...directorySql(model), ...lifecycleSql(model), ...countingSql(model), ...usageSql(model)];
+  return [...directorySql(model), ...lifecycleSql(model), ...countingSql(model), ...usageSql(model), ...restoringSql(model)];
 }
 
 /**

@@ -1,0 +1,56 @@
+import type pg from 'pg';
+import { sqlState } from '../../db/connect.ts';
+import { PartywallError } from '../../errors.ts';
+import { deleteMovedSql, deleteSql, insertSql, type StagedTable, unlinkSql, updateSql } from './difference-sql.ts';
+import { restoringSetting } from './restoring-sql.ts';
+
+/** A second round puts right what cascades and triggers of the first have changed; what needs more does not settle. */
+const roundsMax = 4;
+
+/**
+ * Changes the tenant's rows in the transaction of `client` until they are the staged ones, tables in the order of their references. Returns how
+ * many rows that took.
+ *
+ * What is new is inserted before what is gone is deleted, so that nothing refers into the void at any time. Where unique values move between
+ * rows that cannot be, and the gone and the moved are deleted first; what cascades take along comes back with the next round.
+ *
+ * @throws PartywallError import_conflict
+ */
+export async function applyDifference(client: pg.ClientBase, tenant: string, tables: readonly StagedTable[]): Promise<number> {
+  await client.query(`select set_config('${restoringSetting}', 'on', true)`);
+  await client.query('set constraints all deferred');
+  const run = async (statements: readonly (string | undefined)[]): Promise<number> => {
+    let changed = 0;
+    for (const statement of statements) if (statement !== undefined) changed += (await client.query(statement, [tenant])).rowCount ?? 0;
+    return changed;
+  };
+  const backwards = tables.toReversed();
+  const inserts = tables.filter(({ isRoot }) => !isRoot).map(insertSql);
+  const deletes = [...backwards.map(unlinkSql), ...backwards.filter(({ isRoot }) => !isRoot).map(deleteSql)];
+  const gently = [...inserts, ...tables.map(updateSql), ...deletes];
+  const deletingFirst = [...deletes, ...backwards.map(deleteMovedSql), ...inserts, ...tables.map(updateSql)];
+
+  let statements = gently;
+  let total = 0;
+  for (let round = 1; round <= roundsMax; round += 1) {
+    await client.query('savepoint round');
+    let changed = 0;
+    try {
+      changed = await run(statements);
+      await client.query('set constraints all immediate');
+      await client.query('set constraints all deferred');
+    } catch (error) {
+      if (sqlState(error) !== '23505' || statements === deletingFirst) throw error;
+      await client.query('rollback to savepoint round');
+      statements = deletingFirst;
+      continue;
+    }
+    await client.query('release savepoint round');
+    if (changed === 0) {
+      await client.query(`select set_config('${restoringSetting}', 'off', true)`);
+      return total;
+    }
+    total += changed;
+  }
+  throw new PartywallError('import_conflict', `restoring tenant ${tenant}: its rows do not settle; a trigger of the application keeps changing them`);
+}
