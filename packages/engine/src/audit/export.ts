@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { Operation } from '../db/operation.ts';
-import { type Signature, signWith } from '../keyring/signing-key.ts';
 import { appendAudit } from './append.ts';
 import { listChains } from './chains.ts';
 import { type AuditCheckpoint, checkpointColumns } from './marks.ts';
 import { type ChainLink, linkColumns } from './records.ts';
 import { toRecord } from './search.ts';
+import { readSigner, type Signature } from './signature.ts';
 
 /** What to export; a chain is exported without gaps, so that it can be verified by itself. */
 export interface AuditExportOptions {
@@ -26,6 +26,8 @@ const recordsAtOnce = 500;
  */
 export async function* exportAudit(operation: Operation, { tenant, from, to }: AuditExportOptions): AsyncGenerator<string> {
   const { pool, keyring } = operation.database;
+  // Before the first line: an export that cannot be signed does not begin.
+  const sign = await readSigner(keyring);
   await appendAudit(pool, operation, { tenant: tenant ?? null, action: 'audit.export', details: { chains: tenant === undefined ? 'all' : 'one', from, to } });
   const sealed = createHash('sha256');
   const count = { chains: 0, records: 0 };
@@ -38,7 +40,7 @@ export async function* exportAudit(operation: Operation, { tenant, from, to }: A
     }
   }
   const end = { kind: 'end' as const, ...count, at: operation.database.clock().toISOString(), sha256: sealed.digest('hex') };
-  yield line({ ...end, ...(await signWith(keyring, sealText(end))) });
+  yield line({ ...end, ...sign(sealText(end)) });
 }
 
 /** The last line of an export. */

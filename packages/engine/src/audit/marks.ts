@@ -1,5 +1,5 @@
-import { readSigner, readVerifier, type Signature } from '../keyring/signing-key.ts';
 import type { AuditFault, ChainMark } from './chain-check.ts';
+import { readSigner, readVerifier, type Signature } from './signature.ts';
 
 /** A signed statement: the record `seq` of a tenant's chain ('' for the platform's) had this hash at that time. */
 export interface AuditAnchor extends ChainMark, Signature {

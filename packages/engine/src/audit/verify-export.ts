@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { readVerifier } from '../keyring/signing-key.ts';
 import { type AuditFault, type ChainCheck, checkChain } from './chain-check.ts';
 import { type ExportEnd, recordLine, sealText } from './export.ts';
 import { type AuditAnchor, type AuditCheckpoint, markReader } from './marks.ts';
 import { type ChainLink, recordOf } from './records.ts';
+import { readVerifier } from './signature.ts';
 import { type AuditReport, faultsMax } from './verify.ts';
 
 /** What is wrong with the file rather than with a chain. */

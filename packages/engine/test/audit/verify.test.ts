@@ -209,8 +209,8 @@ describe('an anchor', () => {
     expect(forged.faults).toMatchObject([{ kind: 'signature', message: 'the anchor at record 3 has a signature that is not of what it says' }]);
     await tamper(`update partywall_control.audit_anchors set hash = sha256('x') where tenant_id = 'CHAIN'`);
     expect((await verifyAudit(operation, { tenant: chain })).faults).toMatchObject([{ kind: 'signature' }]);
-    await rm(path.join(control.keyring, 'signing-1.key'));
+    await rm(path.join(control.keyring, 'signing-1.pem'));
     const { faults } = await verifyAudit(operation, { tenant: chain });
-    expect(faults).toMatchObject([{ kind: 'signature', message: /is signed by key [0-9a-f]{32}, which the keyring does not hold$/ }]);
+    expect(faults).toMatchObject([{ kind: 'signature', message: /is signed by key signing-1:[0-9a-f]{16}, which the keyring does not hold$/ }]);
   });
 });
