@@ -5,8 +5,10 @@ import fp from 'fastify-plugin';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { decide, type Wanted } from './access.ts';
 import { recordForeign } from './denials.ts';
+import { registerIdempotency } from './idempotency.ts';
 import { type LimitOptions, registerLimits } from './limits.ts';
 import { registerLogging } from './logging.ts';
+import { registerDocument, registerOpenApi } from './openapi.ts';
 import { authenticate } from './people/authenticate.ts';
 import { refuseForeignOrigin } from './people/origin.ts';
 import { createPeople, type People } from './people/people.ts';
@@ -58,12 +60,15 @@ export const partywall = fp<ServerOptions>(
     app.decorateRequest('operation', function (this: FastifyRequest) {
       return operationOf(this, options.database);
     });
+    await registerOpenApi(app);
     app.addHook('onRoute', declareAccess);
     app.addHook('onRequest', (request) => admit(request, people));
+    registerIdempotency(app, options.database.pool, options.people.secret);
     await app.register(async (own) => {
       // The wall holds an application's routes to the state of their tenant; what the control plane itself answers has to ask.
       own.addHook('onRequest', (request) => refuseInactiveTenant(request, options.database.pool));
       registerHealth(own, options);
+      registerDocument(own);
       registerPeople(own, people);
     });
   },
@@ -130,7 +135,7 @@ function fail(error: unknown, request: FastifyRequest, reply: FastifyReply): voi
   const answer = problemOf(error);
   if (answer.status >= 500) request.log.error({ failure: summary(answer.cause ?? answer) }, 'the request failed');
   if (answer.status === 401) reply.header('www-authenticate', 'Bearer');
-  if (answer.code === 'try_again') reply.header('retry-after', '1');
+  if (answer.code === 'try_again' || answer.code === 'idempotency_running') reply.header('retry-after', '1');
   reply.code(answer.status).type('application/problem+json').serializer(JSON.stringify).send(answer.body(request.id));
 }
 
