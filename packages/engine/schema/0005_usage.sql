@@ -86,7 +86,7 @@ return array(select u.x + u.y from unnest(a, b) with ordinality as u (x, y, n) o
 
 -- The response time that `fraction` of the requests stayed under, interpolated inside its bucket; of the last, open bucket its lower bound.
 -- Null without requests.
-create function partywall_control.latency_percentile(buckets bigint[], fraction double precision) returns double precision language plpgsql immutable parallel safe
+create function partywall_control.latency_percentile(buckets bigint[], fraction double precision) returns double precision language plpgsql immutable strict parallel safe
 set search_path = pg_catalog, pg_temp as $$
 declare
   bounds constant double precision[] := '{5,10,25,50,100,250,500,1000,2000,5000,Infinity}';

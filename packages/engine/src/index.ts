@@ -59,7 +59,27 @@ export {
   setAlertRule,
   showAlertRule,
 } from './metering/alerts/rules.ts';
+export { type SessionOptions, type TenantSession, tenantSessions } from './metering/connections.ts';
+export { type CallLeaseOptions, CallLeases, type CallVerdict } from './metering/leases.ts';
 export { driftListedMax, type QuotaDrift, type RecountReport, recountQuotas } from './metering/quotas-recount.ts';
+export { type RateLimit, type RateLimitInput, type RateOverride, removeRateLimit, setRateLimit, showRateLimit } from './metering/rate-limit.ts';
+export { type CountedRequest, latencyBoundsMs, type MeterOptions, RequestMeter } from './metering/requests.ts';
+export {
+  runningMsDefault,
+  runningStatements,
+  type ServerStatement,
+  SlowQueryLog,
+  type SlowStatement,
+  type SlowStatementKey,
+  type SlowStatementOptions,
+  serverStatements,
+  slowStatements,
+} from './metering/slow-queries.ts';
+export { surveyUsage, type UsageSurvey } from './metering/survey.ts';
+export { type Consumption, consumptions, type TopConsumers, type TopOptions, topConsumers, topLimit } from './metering/top.ts';
+export { type RequestFigures, type TenantUsage, tenantUsage, usageHours } from './metering/usage.ts';
+export { pruneUsage, type UsagePrune, usageKeptDays } from './metering/usage-prune.ts';
+export { type SystemUsage, systemUsage } from './metering/usage-system.ts';
 export { assertModelComplete, type CheckOptions, checkModel, describeDifference } from './model/check.ts';
 export type { ModelDifference } from './model/difference.ts';
 export { modelFingerprint } from './model/fingerprint.ts';

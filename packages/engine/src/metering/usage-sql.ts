@@ -1,4 +1,4 @@
-import { dollarQuote, literal } from '../db/sql.ts';
+import { dollarQuote, ident, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 
 /** The quota whose usage is a tenant's storage, where the model counts bytes under this name. */
@@ -56,4 +56,20 @@ end`;
   connections bigint, measured_at timestamptz) language plpgsql stable
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as ${dollarQuote(body)}`,
   ];
+}
+
+/**
+ * Lets the service role see what the sessions of other roles are doing. Where the installing role may not grant that, lists of sessions lack
+ * state and statement, and say so by null.
+ */
+export function maySeeSessions(model: TenancyModel): string {
+  const { service } = model.roles;
+  const grant = `grant pg_read_all_stats to ${ident(service)}`;
+  return `do ${dollarQuote(`begin
+  if not pg_catalog.pg_has_role(${literal(service)}, 'pg_read_all_stats', 'usage') then
+    ${grant};
+  end if;
+exception when insufficient_privilege then
+  raise notice 'the service role may not see what sessions do' using hint = ${literal(grant)};
+end`)}`;
 }

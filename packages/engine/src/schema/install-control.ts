@@ -4,7 +4,7 @@ import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
 import { countingSql } from '../metering/counting-sql.ts';
 import { countNewQuotas } from '../metering/quotas-recount.ts';
-import { usageSql } from '../metering/usage-sql.ts';
+import { maySeeSessions, usageSql } from '../metering/usage-sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { directorySql } from '../tenants/directory-sql.ts';
 import { lifecycleSql, mayEndSessions } from '../tenants/lifecycle-sql.ts';
@@ -47,6 +47,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
     await client.query(lock);
     const owner = await wallOwner(client);
     await client.query(mayEndSessions(owner));
+    await client.query(maySeeSessions(model));
     await client.query(`set local role ${ident(owner)}`);
     await client.query("set local search_path to ''");
     for (const statement of ledger) await client.query(statement);
