@@ -5,6 +5,7 @@ export { type AuditExportOptions, exportAudit } from './audit/export.ts';
 export type { AuditAnchor } from './audit/marks.ts';
 export { type PruneReport, pruneAudit } from './audit/prune.ts';
 export type { AuditRecord } from './audit/records.ts';
+export { ownerOfRow } from './audit/row-owner.ts';
 export { type AuditCursor, type AuditFilter, cursorOfRecord, searchAudit } from './audit/search.ts';
 export { type AuditReport, type AuditVerifyOptions, verifyAudit } from './audit/verify.ts';
 export { anchorLine, type ExportReport, verifyAuditExport } from './audit/verify-export.ts';
@@ -15,6 +16,8 @@ export { controlPool } from './db/control-pool.ts';
 export { type EmbeddedOptions, type EmbeddedServer, freePort, startEmbedded } from './db/embedded.ts';
 export { type Actor, type ControlDatabase, type Operation, transaction } from './db/operation.ts';
 export { ident, literal } from './db/sql.ts';
+export { type ListOperations, type LongOperation, listOperations, type OperationCursor, readOperation } from './durable/operations.ts';
+export { awaitOperation, type Durable, inProcess, type Work, type WorkContext, type Works } from './durable/work.ts';
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';
 export type { Alert } from './metering/alerts/alert.ts';
 export { type AlertCounts, type AlertFilter, acknowledgeAlert, countOpenAlerts, listAlerts } from './metering/alerts/alerts.ts';
@@ -60,7 +63,11 @@ export {
   showAlertRule,
 } from './metering/alerts/rules.ts';
 export { type SessionOptions, type TenantSession, tenantSessions } from './metering/connections.ts';
+export { type IncreaseInput, increaseDaysMax, increaseQuota, revokeIncrease } from './metering/increases.ts';
 export { type CallLeaseOptions, CallLeases, type CallVerdict } from './metering/leases.ts';
+export { deletePlan, listPlans, type Plan, type PlanTier, plansMax, planTiers, putPlan, type StoredPlan, showPlan } from './metering/plans.ts';
+export { changePlan, type PlanChange, type PlanChangeInput } from './metering/plans-change.ts';
+export { type QuotaIncrease, type QuotaState, showQuotas, type TenantQuotas } from './metering/quotas.ts';
 export { driftListedMax, type QuotaDrift, type RecountReport, recountQuotas } from './metering/quotas-recount.ts';
 export { type RateLimit, type RateLimitInput, type RateOverride, removeRateLimit, setRateLimit, showRateLimit } from './metering/rate-limit.ts';
 export { type CountedRequest, latencyBoundsMs, type MeterOptions, RequestMeter } from './metering/requests.ts';
@@ -90,6 +97,9 @@ export { patchConfig } from './model/patch-config.ts';
 export { type RenderOptions, renderConfig } from './model/render-config.ts';
 export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
 export { assertControl, type InstallReport, installControl, pendingMigrations } from './schema/install-control.ts';
+export { type Certificate, type CertificateBody, type CertificateCheck, listCertificates, readCertificate, verifyCertificate } from './tenants/certificate.ts';
+export { type EraseInput, type ErasurePreview, eraseTenant, previewErasure } from './tenants/erase/erase.ts';
+export { eraseWork } from './tenants/erase/erase-work.ts';
 export { type Fence, fence } from './tenants/fence.ts';
 export { type HoldInput, holdTenant, unholdTenant } from './tenants/legal-hold.ts';
 export {
@@ -103,6 +113,7 @@ export {
   tenantOrders,
 } from './tenants/list.ts';
 export { type Provisioned, type ProvisionInput, provisionTenant } from './tenants/provision.ts';
+export { type PurgeReport, purgeRetained } from './tenants/purge.ts';
 export { type TenantAction, type TenantStatus, tenantStatuses } from './tenants/states.ts';
 export { readTenant, type Tenant } from './tenants/tenant.ts';
 export { type ExportOptions, exportTenant } from './tenants/transfer/export.ts';

@@ -97,7 +97,8 @@ export async function enqueueTest(operation: Operation, name: string): Promise<s
   return transaction(operation.database.pool, async (client) => {
     if (!(await findChannel(client, name))) throw unknownChannel(name);
     const { rows } = await client.query<{ id: string }>(
-      "insert into partywall_control.deliveries (channel, event, payload) values ($1, 'test', $2) returning id",
+      // Not due before whoever asked has sent it themselves.
+      "insert into partywall_control.deliveries (channel, event, payload, due_at) values ($1, 'test', $2, now() + interval '1 minute') returning id",
       [name, JSON.stringify({ requestedBy: operation.actor.name ?? operation.actor.id })],
     );
     await appendAudit(client, operation, { tenant: null, action: 'alert_channel.test', target: `alert_channel:${name}` });

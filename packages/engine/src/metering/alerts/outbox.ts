@@ -41,7 +41,7 @@ export type Outcome =
 
 const claimSql = `with due as materialized (
   select d.id from partywall_control.deliveries d join partywall_control.alert_channels c on c.name = d.channel
-  where d.status = 'waiting' and d.due_at <= now() and (c.enabled or d.event = 'test') and ($2::uuid is null or d.id = $2)
+  where d.status = 'waiting' and case when $2::uuid is null then d.due_at <= now() and c.enabled else d.id = $2 and d.lease is null end
     and not exists (
       select from partywall_control.deliveries e
       where e.channel = d.channel and e.alert_id = d.alert_id and e.status = 'waiting' and e.seq < d.seq)
@@ -55,7 +55,7 @@ returning d.id, d.lease, d.attempts as attempt, d.alert_id as "alertId", d.creat
   jsonb_build_object('name', c.name, 'kind', c.kind) as channel, c.target`;
 
 /**
- * Claims what is due, at most `max`, or the one of `id` alone. A claim that nobody finishes lapses and counts as an attempt, so that a message
+ * Claims what is due, at most `max`; or the one of `id` alone, due or not, also where its channel is switched off. A claim that nobody finishes lapses and counts as an attempt, so that a message
  * that kills its sender is not sent for ever.
  */
 export async function claimDeliveries(
@@ -81,16 +81,6 @@ where id = $1 and lease = $2 and status = 'waiting'`,
     [claim.id, claim.lease, next.status, next.failure, next.waitMs],
   );
   return rowCount === 1;
-}
-
-/** Gives claims back that were not begun, as a process does that stops. */
-export async function releaseDeliveries({ pool }: ControlDatabase, claims: readonly Pick<Claim, 'id' | 'lease'>[]): Promise<void> {
-  if (claims.length === 0) return;
-  await pool.query(
-    `update partywall_control.deliveries d set lease = null, due_at = now(), attempts = d.attempts - 1
-from unnest($1::uuid[], $2::uuid[]) as c (id, lease) where d.id = c.id and d.lease = c.lease and d.status = 'waiting'`,
-    [claims.map(({ id }) => id), claims.map(({ lease }) => lease)],
-  );
 }
 
 export interface NextStep {
