@@ -5,6 +5,7 @@ import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerInit } from './commands/init.ts';
 import { registerRollback } from './commands/rollback.ts';
+import { registerServe } from './commands/serve.ts';
 import { registerUp } from './commands/up.ts';
 import { registerVerify } from './commands/verify.ts';
 import type { Start } from './context.ts';
@@ -22,4 +23,5 @@ export const verbs: readonly Register[] = [
   registerRollback,
   registerDoctor,
   registerUp,
+  registerServe,
 ];

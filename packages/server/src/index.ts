@@ -9,3 +9,4 @@ export { signSessionToken } from './people/session-token.ts';
 export { partywall, type ServerOptions } from './plugin.ts';
 export { Problem, problem, type ServerErrorCode, serverErrors } from './problem.ts';
 export { filledText, optionalBody, text } from './schemas.ts';
+export { type LogLevel, logLevels, type RunningServer, type ServeOptions, serve } from './serve.ts';

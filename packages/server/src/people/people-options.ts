@@ -18,24 +18,32 @@ export interface PeopleOptions {
 /** Shortest and longest password, in characters. Length is what counts; the upper bound keeps hashing bounded. */
 export const passwordLength = { min: 10, max: 128 } as const;
 
+/** What is wrong with the options, a line each, naming the option and never its value. */
+export function peopleProblems({ secret, baseUrl, trustedOrigins = [] }: PeopleOptions): string[] {
+  const short = Buffer.byteLength(secret) < secretBytesMin;
+  return [
+    ...(short ? [`people.secret: needs at least ${secretBytesMin} bytes; make one with \`openssl rand -base64 48\``] : []),
+    ...(httpUrl(baseUrl) ? [] : ['people.baseUrl: not of the form https://host:port']),
+    ...(trustedOrigins.every(httpUrl) ? [] : ['people.trustedOrigins: not of the form https://host:port']),
+  ];
+}
+
 /**
  * The origins that may use the session cookie, and whether it is sent over TLS only.
  *
- * @throws TypeError naming the option that will not do; never its value
+ * @throws TypeError with what `peopleProblems` finds
  */
 export function readPeopleOptions(options: PeopleOptions): { readonly origins: ReadonlySet<string>; readonly secureCookies: boolean } {
-  if (Buffer.byteLength(options.secret) < secretBytesMin) {
-    throw new TypeError(`people.secret: needs at least ${secretBytesMin} bytes; make one with \`openssl rand -base64 48\``);
-  }
-  const base = httpUrl('people.baseUrl', options.baseUrl);
-  const origins = [base, ...(options.trustedOrigins ?? []).map((origin) => httpUrl('people.trustedOrigins', origin))];
+  const problems = peopleProblems(options);
+  const base = httpUrl(options.baseUrl);
+  if (problems.length > 0 || !base) throw new TypeError(problems.join('; '));
+  const origins = [base, ...(options.trustedOrigins ?? []).map((origin) => new URL(origin))];
   // A browser keeps a secure cookie of http://localhost too, but not all do; elsewhere plain HTTP gets no cookie at all.
   const loopback = base.protocol === 'http:' && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(base.hostname);
   return { origins: new Set(origins.map(({ origin }) => origin)), secureCookies: !loopback };
 }
 
-function httpUrl(option: string, text: string): URL {
+function httpUrl(text: string): URL | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url?.protocol === 'http:' || url?.protocol === 'https:') return url;
-  throw new TypeError(`${option}: not of the form https://host:port`);
+  return url?.protocol === 'http:' || url?.protocol === 'https:' ? url : undefined;
 }

@@ -1,0 +1,122 @@
+import path from 'node:path';
+import { PartywallError } from '@partywall/engine';
+import type { LogLevel, ServeOptions } from '@partywall/server';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { loadConfig } from '../config-file.ts';
+import { type Answer, type CommandContext, connectionString, type Start } from '../context.ts';
+import { stateFolder } from '../embedded.ts';
+import { helpEnding } from './help.ts';
+
+interface ServeFlags {
+  readonly port?: number;
+  readonly host?: string;
+  readonly baseUrl?: string;
+  readonly trustedOrigin?: readonly string[];
+  readonly trustProxy?: string;
+  readonly keyring?: string;
+  readonly logLevel?: LogLevel;
+}
+
+export function registerServe(program: Command, start: Start): void {
+  program
+    .command('serve')
+    .summary('Serve the control plane over HTTP.')
+    .description(
+      'Serve the control plane over HTTP: tenants, people, quotas, usage, alerts, audit. Connects as the service role, whose connection string is ' +
+        '--url or PARTYWALL_SERVICE_URL. PARTYWALL_SECRET, at least 32 bytes and the same for all servers, signs sessions. Refuses to start with a ' +
+        'list of all that is wrong. Ctrl-C and SIGTERM let requests end first.',
+    )
+    .option('--port <port>', 'port to listen on (default: PORT, else 5000)', parsePort)
+    .option('--host <address>', 'address to listen on (default: HOST, else 127.0.0.1)')
+    .option('--base-url <url>', 'how people reach the server (default: PARTYWALL_BASE_URL, else http://localhost and the port)')
+    .option('--trusted-origin <origin...>', 'other origins whose pages may use the session cookie (default: PARTYWALL_TRUSTED_ORIGINS, separated by commas)')
+    .option(
+      '--trust-proxy <proxies>',
+      'proxies whose X-Forwarded-For is believed: addresses, networks, or how many (default: PARTYWALL_TRUST_PROXY, else none)',
+    )
+    .option('--keyring <folder>', 'folder of the keys (default: PARTYWALL_KEYRING, else .partywall/keyring)')
+    .addOption(new Option('--log-level <level>', 'least severe line to log, on standard error').choices(['fatal', 'error', 'warn', 'info', 'debug', 'silent']))
+    .addHelpText(
+      'after',
+      helpEnding({ 0: 'stopped in order', 2: 'could not start' }, [
+        'PARTYWALL_SECRET=$(openssl rand -base64 48) partywall serve --url postgresql://partywall_service:secret@db/crm',
+        'partywall serve --port 8443 --base-url https://partywall.example.com --trust-proxy 10.0.0.0/8',
+      ]),
+    )
+    .action(start<ServeFlags>(run));
+}
+
+async function run(ctx: CommandContext, flags: ServeFlags): Promise<Answer> {
+  const options = await serveOptions(ctx, flags);
+  // Loaded here, so that the other verbs start without a web server.
+  const { serve } = await import('@partywall/server');
+  const server = await serve(options);
+  return {
+    exit: 0,
+    data: { url: server.url },
+    text: `serving on ${server.url}`,
+    serve: async (signal) => {
+      await aborted(signal);
+      await server.close();
+    },
+  };
+}
+
+/** The options of the command line, else of the environment. */
+async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<ServeOptions> {
+  const { env } = ctx;
+  const { model } = await loadConfig(ctx);
+  const port = flags.port ?? (env['PORT'] ? portOf(env['PORT']) : 5_000);
+  const trustProxy = flags.trustProxy ?? env['PARTYWALL_TRUST_PROXY'];
+  return {
+    url: serviceUrl(ctx),
+    model,
+    keyring: path.resolve(ctx.cwd, flags.keyring ?? env['PARTYWALL_KEYRING'] ?? path.join(stateFolder, 'keyring')),
+    port,
+    host: flags.host ?? env['HOST'] ?? '127.0.0.1',
+    people: {
+      secret: env['PARTYWALL_SECRET'] ?? '',
+      baseUrl: flags.baseUrl ?? env['PARTYWALL_BASE_URL'] ?? `http://localhost:${port}`,
+      trustedOrigins: flags.trustedOrigin ?? list(env['PARTYWALL_TRUSTED_ORIGINS']),
+    },
+    ...(trustProxy && { trustProxy: /^\d+$/.test(trustProxy) ? Number(trustProxy) : trustProxy }),
+    ...(flags.logLevel && { logLevel: flags.logLevel }),
+    logTo: { write: (line) => ctx.talk.line(line.trimEnd()) },
+  };
+}
+
+function serviceUrl(ctx: CommandContext): string {
+  const url = ctx.options.url ?? ctx.env['PARTYWALL_SERVICE_URL'];
+  if (!url) {
+    throw new PartywallError('usage', 'connecting as the service role: no connection string given', {
+      hint: 'pass --url, or set PARTYWALL_SERVICE_URL; `partywall up` writes it to .partywall',
+    });
+  }
+  return connectionString(url, ctx.options.url === undefined ? 'PARTYWALL_SERVICE_URL' : '--url');
+}
+
+function list(text = ''): string[] {
+  return text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]));
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port > 65_535) throw new InvalidArgumentError('a port is a number from 0 to 65535; 0 takes one that is free');
+  return port;
+}
+
+function portOf(text: string): number {
+  try {
+    return parsePort(text);
+  } catch (cause) {
+    throw new PartywallError('usage', `reading PORT: ${text} is no port`, { cause, hint: 'a port is a number from 0 to 65535' });
+  }
+}
+
+/** The listening socket keeps the process alive. */
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
