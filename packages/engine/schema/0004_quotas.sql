@@ -103,10 +103,10 @@ begin
 end $$;
 create trigger add_counters after insert on partywall_control.directory for each row execute function partywall_control.add_counters();
 
--- Limit in force: a temporary one, else the plan's; null where there is none.
+-- Limit in force: the plan's, or the temporary one above it; null where the plan has none.
 create function partywall_control.quota_limit(tenant text, quota text) returns bigint language sql stable
 set search_path = pg_catalog, pg_temp as $$
-  select coalesce(i.max, (p.limits ->> $2)::bigint)
+  select case when p.limits ? $2 then greatest(i.max, (p.limits ->> $2)::bigint) end
   from partywall_control.directory d join partywall_control.plans p on p.name = d.plan
     left join partywall_control.quota_increases i on i.tenant_id = d.tenant_id and i.quota = $2 and i.until > now()
   where d.tenant_id = $1
@@ -120,7 +120,7 @@ return hashtextextended(tenant || chr(31) || quota, 4);
 create view partywall_control.quota_state as
 select d.tenant_id, q.name as quota,
   case when q.kind = 'calls' then coalesce(a.used, 0) else partywall_control.cell_value(c.cell, c.tenant_id, c.quota) end as used,
-  coalesce(i.max, (p.limits ->> q.name)::bigint) as max,
+  case when p.limits ? q.name then greatest(i.max, (p.limits ->> q.name)::bigint) end as max,
   i.until as increased_until,
   case when q.kind = 'calls' then (date_trunc('month', now() at time zone 'UTC') + interval '1 month') at time zone 'UTC' end as resets_at
 from partywall_control.directory d
@@ -270,4 +270,69 @@ begin
     end if;
     return next;
   end loop;
+end $$;
+
+-- Requests per minute of a tenant: the override in force, else the plan's; null where there is no limit.
+create function partywall_control.request_rate(tenant text) returns integer language sql stable
+set search_path = pg_catalog, pg_temp as $$
+  select coalesce(o.requests_per_minute, p.requests_per_minute)
+  from partywall_control.directory d join partywall_control.plans p on p.name = d.plan
+    left join partywall_control.rate_overrides o on o.tenant_id = d.tenant_id and (o.until is null or o.until > now())
+  where d.tenant_id = $1
+$$;
+
+-- Hands out calls of a month, so that a process which holds some need not ask for each: a hundredth of the limit, at most a thousand, and less
+-- towards the end, down to one, so that what other processes hold and do not use is little. held: what the caller has left, which counts
+-- towards the lease, so that a crash loses one lease. No row for a tenant that is not; granted is null where there is no limit.
+create function partywall_control.lease_calls(tenant text, of_month date, held bigint)
+returns table (granted bigint, max bigint, leased bigint, requests_per_minute integer) language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+  lease_max constant bigint := 1000;
+  allowed bigint;
+  so_far bigint;
+begin
+  insert into partywall_control.api_calls (tenant_id, month) select d.tenant_id, of_month from partywall_control.directory d where d.tenant_id = tenant
+  on conflict do nothing;
+  select a.leased into so_far from partywall_control.api_calls a where a.tenant_id = tenant and a.month = of_month for update;
+  if not found then
+    return;
+  end if;
+  allowed := partywall_control.quota_limit(tenant, 'api_calls');
+  granted := greatest(0, least(allowed - so_far, greatest(case when held = 0 then 1 else 0 end, least(lease_max, allowed / 100, (allowed - so_far) / 20) - held)));
+  if allowed is null then
+    granted := null;
+  elsif granted > 0 then
+    update partywall_control.api_calls a set leased = a.leased + granted where a.tenant_id = tenant and a.month = of_month;
+  end if;
+  return query select granted, allowed, so_far + coalesce(granted, 0), partywall_control.request_rate(tenant);
+end $$;
+
+-- Takes down what a process has used since it last told, and what of its leases it gives back (negative) or used without one (positive). Answers
+-- with what is in force now. Rows are locked in one order, whoever asks.
+create function partywall_control.report_calls(tenants text[], months date[], used_now bigint[], leased_now bigint[])
+returns table (tenant_id text, month date, max bigint, leased bigint, requests_per_minute integer) language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+  one record;
+begin
+  for one in
+    select d.tenant_id, r.month, r.used, r.leased
+    from unnest(tenants, months, used_now, leased_now) r (tenant_id, month, used, leased) join partywall_control.directory d on d.tenant_id = r.tenant_id
+    where r.used <> 0 or r.leased <> 0 order by 1, 2
+  loop
+    insert into partywall_control.api_calls as a (tenant_id, month, used, leased) values (one.tenant_id, one.month, one.used, greatest(one.leased, 0))
+    on conflict on constraint api_calls_pkey do update set used = a.used + one.used, leased = greatest(a.leased + one.leased, 0);
+  end loop;
+  return query
+    select d.tenant_id, r.month, case when p.limits ? 'api_calls' then greatest(i.max, (p.limits ->> 'api_calls')::bigint) end, coalesce(a.leased, 0),
+      coalesce(o.requests_per_minute, p.requests_per_minute)
+    from unnest(tenants, months) r (tenant_id, month)
+      join partywall_control.directory d on d.tenant_id = r.tenant_id
+      join partywall_control.plans p on p.name = d.plan
+      left join partywall_control.api_calls a on a.tenant_id = d.tenant_id and a.month = r.month
+      left join partywall_control.quota_increases i on i.tenant_id = d.tenant_id and i.quota = 'api_calls' and i.until > now()
+      left join partywall_control.rate_overrides o on o.tenant_id = d.tenant_id and (o.until is null or o.until > now());
 end $$;
