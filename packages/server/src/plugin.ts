@@ -18,6 +18,7 @@ import { refuseInactiveTenant } from './people/tenant-status.ts';
 import { problem, problemOf } from './problem.ts';
 import { registerHealth } from './routes/health.ts';
 import { registerPeople } from './routes/people.ts';
+import { registerTransfer } from './routes/transfer.ts';
 
 export interface ServerOptions {
   readonly database: ControlDatabase;
@@ -70,6 +71,7 @@ export const partywall = fp<ServerOptions>(
       registerHealth(own, options);
       registerDocument(own);
       registerPeople(own, people);
+      registerTransfer(own, options);
     });
   },
   { name: 'partywall', fastify: '5.x' },
