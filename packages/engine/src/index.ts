@@ -5,6 +5,7 @@ export { type AuditExportOptions, exportAudit } from './audit/export.ts';
 export type { AuditAnchor } from './audit/marks.ts';
 export { type PruneReport, pruneAudit } from './audit/prune.ts';
 export type { AuditRecord } from './audit/records.ts';
+export { type WallReference, wallReference } from './audit/refused-reference.ts';
 export { ownerOfRow } from './audit/row-owner.ts';
 export { type AuditCursor, type AuditFilter, cursorOfRecord, searchAudit } from './audit/search.ts';
 export { type AuditReport, type AuditVerifyOptions, verifyAudit } from './audit/verify.ts';

@@ -11,10 +11,11 @@ export const accessLevels = ['public', 'signed_in', 'member', 'tenant_admin', 's
 export type Access = (typeof accessLevels)[number];
 
 /**
- * Where a route finds the tenant it acts on. path: parameter `id`. query: `tenantId`, or else as own. own: header `X-Tenant-ID`, else the
- * session's active tenant, else the only one of the person. none: it acts on no tenant.
+ * Where a route finds the tenant it acts on. path: parameter `id`. query: `tenantId`, or else as own. query_or_all: the same, but a super-admin
+ * who names none acts on all. own: header `X-Tenant-ID`, else the session's active tenant, else the only one of the person. none: it acts on no
+ * tenant.
  */
-export type TenantSource = 'path' | 'query' | 'own' | 'none';
+export type TenantSource = 'path' | 'query' | 'query_or_all' | 'own' | 'none';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -22,6 +23,8 @@ declare module 'fastify' {
     tenant?: TenantSource;
     /** What an API key needs beside its role, such as `customers:read`; without it no API key is admitted. */
     scope?: string;
+    /** Scoped table whose row the parameter `id` names, as `public.customers`: a 404 for another tenant's row is recorded as an attempt. */
+    resource?: string;
     /** True: a route of the control plane that its tenant may use while suspended or cancelled. */
     whileSuspended?: boolean;
     /** False: an `Idempotency-Key` is not looked at, because the body is a stream or the answer must be fresh. */
@@ -61,9 +64,11 @@ export function decide(principal: Principal | undefined, wanted: Wanted): Verdic
   if (access === 'super_admin' && !principal.superAdmin) return { kind: 'forbidden' };
 
   // A header that says otherwise than the path or query is an attempt, whoever makes it.
-  if (wanted.header !== undefined && wanted.named !== undefined && wanted.header !== wanted.named) return { kind: 'foreign', tenant: wanted.named };
+  if (wanted.header !== undefined && wanted.named !== undefined && wanted.header !== wanted.named) {
+    return { kind: 'foreign', tenant: principal.memberships.has(wanted.named) ? wanted.header : wanted.named };
+  }
   const explicit = wanted.named ?? wanted.header;
-  if (source === 'none') return { kind: 'admitted', tenant: undefined };
+  if (source === 'none' || (source === 'query_or_all' && principal.superAdmin && explicit === undefined)) return { kind: 'admitted', tenant: undefined };
   const tenant = explicit ?? principal.activeTenant ?? (principal.memberships.size === 1 ? principal.memberships.keys().next().value : undefined);
   if (tenant === undefined) return { kind: 'undecided' };
   if (principal.superAdmin) return { kind: 'admitted', tenant };

@@ -1,10 +1,11 @@
-import type { Actor, ControlDatabase, Operation } from '@partywall/engine';
+import type { Actor, ControlDatabase, Operation, SlowQueryLog } from '@partywall/engine';
 import { run } from '@partywall/wall';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import fp from 'fastify-plugin';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { decide, type Wanted } from './access.ts';
-import { recordForeign } from './denials.ts';
+import { registerAccounting } from './account.ts';
+import { createDenials, type Denials } from './denials.ts';
 import { registerIdempotency } from './idempotency.ts';
 import { type LimitOptions, registerLimits } from './limits.ts';
 import { registerLogging } from './logging.ts';
@@ -16,14 +17,22 @@ import type { PeopleOptions } from './people/people-options.ts';
 import type { Principal } from './people/principal.ts';
 import { refuseInactiveTenant } from './people/tenant-status.ts';
 import { problem, problemOf } from './problem.ts';
+import { recordForeignId, recordRefusal, targetOf } from './refusals.ts';
 import { registerHealth } from './routes/health.ts';
+import { registerMetrics } from './routes/metrics.ts';
+import { processRegistry } from './routes/metrics-registry.ts';
 import { registerPeople } from './routes/people.ts';
 import { registerTransfer } from './routes/transfer.ts';
+import { registerUsage } from './routes/usage.ts';
 
 export interface ServerOptions {
   readonly database: ControlDatabase;
   readonly people: PeopleOptions;
   readonly limits?: LimitOptions;
+  /** Bearer token that `/metrics` takes; without one it answers on the loopback interface alone. */
+  readonly metricsToken?: string;
+  /** Written with the rest of the usage, where the application's pool reports to it. */
+  readonly slowQueries?: SlowQueryLog;
 }
 
 declare module 'fastify' {
@@ -50,6 +59,8 @@ declare module 'fastify' {
 export const partywall = fp<ServerOptions>(
   async (app, options) => {
     registerLogging(app);
+    const registry = processRegistry();
+    const accounting = registerAccounting(app, { ...options, registry });
     await registerLimits(app, options.limits);
     const people = await createPeople(options.database, options.people);
     app.addHook('onClose', () => people.close());
@@ -63,12 +74,20 @@ export const partywall = fp<ServerOptions>(
     });
     await registerOpenApi(app);
     app.addHook('onRoute', declareAccess);
-    app.addHook('onRequest', (request) => admit(request, people));
+    const denials = createDenials(options.database, app.log);
+    app.addHook('onClose', () => denials.close());
+    app.addHook('onError', (request, _reply, error) => recordRefusal(denials, request, error, options.database));
+    app.addHook('onResponse', async (request, reply) => {
+      if (reply.statusCode === 404) await recordForeignId(denials, request, options.database);
+    });
+    app.addHook('onRequest', (request) => admit(request, people, denials));
     registerIdempotency(app, options.database.pool, options.people.secret);
     await app.register(async (own) => {
       // The wall holds an application's routes to the state of their tenant; what the control plane itself answers has to ask.
       own.addHook('onRequest', (request) => refuseInactiveTenant(request, options.database.pool));
       registerHealth(own, options);
+      registerMetrics(own, { ...options, accounting, registry });
+      registerUsage(own);
       registerDocument(own);
       registerPeople(own, people);
       registerTransfer(own, options);
@@ -90,7 +109,7 @@ function declareAccess(route: RouteOptions): void {
   };
 }
 
-async function admit(request: FastifyRequest, people: People): Promise<void> {
+async function admit(request: FastifyRequest, people: People, denials: Denials): Promise<void> {
   const { access, scope, tenant: source = access === 'super_admin' ? 'none' : 'own' } = request.routeOptions.config;
   if (access === undefined || access === 'public') return;
   const principal = await authenticate(request, people);
@@ -107,7 +126,7 @@ async function admit(request: FastifyRequest, people: People): Promise<void> {
     case 'forbidden':
       throw problem('forbidden');
     case 'foreign':
-      await recordForeign(request.operation(), verdict.tenant, `${request.method} ${request.routeOptions.url}`);
+      await denials.recordForeign(request.operation(), verdict.tenant, targetOf(request));
       throw problem('not_found');
     case 'undecided':
       throw problem('invalid_request', { fields: [{ field: 'headers/x-tenant-id', message: 'names the tenant to act on' }] });
@@ -115,7 +134,7 @@ async function admit(request: FastifyRequest, people: People): Promise<void> {
 }
 
 function named(request: FastifyRequest, source: string): string | undefined {
-  const from: unknown = source === 'path' ? request.params : source === 'query' ? request.query : undefined;
+  const from: unknown = source === 'path' ? request.params : source.startsWith('query') ? request.query : undefined;
   if (typeof from !== 'object' || from === null) return undefined;
   const value: unknown = Reflect.get(from, source === 'path' ? 'id' : 'tenantId');
   return typeof value === 'string' && value !== '' ? value : undefined;
