@@ -28,7 +28,8 @@ describe('imports point one way', () => {
     audit: ['db', 'model', 'keyring'],
     keyring: ['db'],
     metering: ['db', 'catalog', 'model', 'audit', 'keyring'],
-    tenants: ['db', 'catalog', 'model', 'wall', 'audit', 'metering'],
+    durable: ['db', 'model'],
+    tenants: ['db', 'catalog', 'model', 'wall', 'audit', 'keyring', 'durable', 'metering'],
     schema: ['db', 'catalog', 'model', 'wall', 'audit', 'metering', 'tenants'],
   };
 

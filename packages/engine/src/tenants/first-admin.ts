@@ -24,6 +24,17 @@ export async function insertFirstAdmin(
   tenant: { readonly id: string; readonly name: string; readonly slug: string },
   admin: FirstAdmin,
 ): Promise<{ user: string; isNew: boolean }> {
+  const made = await insertSignIn(client, tenant, admin);
+  await insertAppPerson(client, model, tenant.id, { name: admin.adminName, email: admin.adminEmail });
+  return made;
+}
+
+/** The part of it that is Partywall's own: who is admin already stays so. */
+export async function insertSignIn(
+  client: pg.ClientBase,
+  tenant: { readonly id: string; readonly name: string; readonly slug: string },
+  admin: FirstAdmin,
+): Promise<{ user: string; isNew: boolean }> {
   const email = admin.adminEmail.toLowerCase();
   const inserted = await client.query<{ id: string }>(
     `insert into partywall_people."user" ("id", "name", "email", "emailVerified") values ($1, $2, $3, false) on conflict ("email") do nothing returning "id"`,
@@ -36,17 +47,17 @@ export async function insertFirstAdmin(
       [randomUUID(), made, credential, await admin.hashPassword()],
     );
   }
-  await client.query(`insert into partywall_people."organization" ("id", "name", "slug", "createdAt") values ($1, $2, $3, now())`, [
+  await client.query(`insert into partywall_people."organization" ("id", "name", "slug", "createdAt") values ($1, $2, $3, now()) on conflict ("id") do nothing`, [
     tenant.id,
     tenant.name,
     tenant.slug,
   ]);
   const { rows } = await client.query<{ user: string }>(
     `insert into partywall_people."member" ("id", "organizationId", "userId", "role", "createdAt")
-select $1, $2, u."id", 'admin', now() from partywall_people."user" u where u."email" = $3 returning "userId" as user`,
+select $1, $2, u."id", 'admin', now() from partywall_people."user" u where u."email" = $3
+on conflict ("organizationId", "userId") do update set "role" = 'admin' returning "userId" as user`,
     [randomUUID(), tenant.id, email],
   );
-  await insertAppPerson(client, model, tenant.id, { name: admin.adminName, email: admin.adminEmail });
   return { user: rows[0]?.user ?? '', isNew: made !== undefined };
 }
 
