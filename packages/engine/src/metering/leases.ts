@@ -1,5 +1,5 @@
 import type { ControlDatabase } from '../db/operation.ts';
-import { type TokenBucket, takeToken } from './rate-limit.ts';
+import { paceRequest } from './rate-limit.ts';
 
 /** Whether a tenant may make one more call. */
 export type CallVerdict =
@@ -16,7 +16,7 @@ export interface CallLeaseOptions {
 
 /** Within this, every process holds a new limit or rate. */
 export const reportMsDefault = 2_000;
-/** A tenant that made no call for so long holds no lease and is forgotten. By then its bucket is full again. */
+/** A tenant that made no call for so long holds no lease and is forgotten. By then a minute's worth of requests is free again. */
 const idleMs = 60_000;
 /** Tenants of one report. */
 const reportTenantsMax = 1_000;
@@ -41,7 +41,8 @@ interface Holding {
   /** Used since the last report; `unleased` of these without a lease, because there was no limit. */
   used: number;
   unleased: number;
-  bucket: TokenBucket | undefined;
+  /** Of the rate; see `paceRequest`. */
+  paidUntil: number | undefined;
   lastAt: number;
   /** Refused until then without asking again. */
   refusedUntil: number;
@@ -116,8 +117,8 @@ export class CallLeases {
   #decide(holding: Holding, now: number): CallVerdict | Promise<CallVerdict> {
     holding.lastAt = now;
     if (holding.rate !== null) {
-      const { bucket, retryAfterMs } = takeToken(holding.bucket, holding.rate, now);
-      holding.bucket = bucket;
+      const { paidUntil, retryAfterMs } = paceRequest(holding.paidUntil, holding.rate, now);
+      holding.paidUntil = paidUntil;
       if (retryAfterMs > 0) return { kind: 'too_fast', retryAfterMs };
     }
     return this.#spend(holding, now);
@@ -249,7 +250,7 @@ export class CallLeases {
 }
 
 function emptyHolding(tenant: string, now: number): Holding {
-  const unknown = { max: null, leased: 0, rate: null, bucket: undefined, refusedUntil: 0, asking: undefined };
+  const unknown = { max: null, leased: 0, rate: null, paidUntil: undefined, refusedUntil: 0, asking: undefined };
   return { tenant, month: monthOf(now), ...unknown, left: 0, size: 0, used: 0, unleased: 0, lastAt: now };
 }
 

@@ -3,27 +3,25 @@ import { appendAudit } from '../audit/append.ts';
 import { type Operation, transaction } from '../db/operation.ts';
 import { PartywallError } from '../errors.ts';
 
-/** Tokens of one tenant in one process. A minute's worth may come at once; after that, one comes back every 60 / rate seconds. */
-export interface TokenBucket {
-  readonly tokens: number;
-  /** Milliseconds since the epoch. */
-  readonly at: number;
-}
-
 const minuteMs = 60_000;
 
-/** What remains after one request; `retryAfterMs` above 0: it is refused, and nothing was taken. */
-export interface TakenToken {
-  readonly bucket: TokenBucket;
+/** What a request of a tenant found. */
+export interface PacedRequest {
+  /** To be passed with the next request. */
+  readonly paidUntil: number | undefined;
+  /** Above 0: refused, and nothing was taken. */
   readonly retryAfterMs: number;
 }
 
-/** Takes one token. Pure. A clock that goes back adds nothing; a lower rate cuts what was saved. */
-export function takeToken(before: TokenBucket | undefined, requestsPerMinute: number, now: number): TakenToken {
-  const elapsed = before ? Math.max(0, now - before.at) : 0;
-  const tokens = before ? Math.min(requestsPerMinute, before.tokens + (elapsed * requestsPerMinute) / minuteMs) : requestsPerMinute;
-  if (tokens >= 1) return { bucket: { tokens: tokens - 1, at: now }, retryAfterMs: 0 };
-  return { bucket: { tokens, at: now }, retryAfterMs: Math.ceil(((1 - tokens) * minuteMs) / requestsPerMinute) };
+/**
+ * A token bucket that holds a minute's worth: as many may come at once; after that, one each 60 / rate seconds. Kept as the one time until
+ * which the requests so far have used up their share (milliseconds since the epoch), so that nothing is added up that could drift.
+ */
+export function paceRequest(paidUntil: number | undefined, requestsPerMinute: number, now: number): PacedRequest {
+  const shareMs = minuteMs / requestsPerMinute;
+  const from = Math.max(now, paidUntil ?? now);
+  const waitMs = from + shareMs - (now + minuteMs);
+  return waitMs > 0 ? { paidUntil, retryAfterMs: Math.ceil(waitMs) } : { paidUntil: from + shareMs, retryAfterMs: 0 };
 }
 
 /** A rate that stands in for the plan's. */
