@@ -47,11 +47,10 @@ export async function insertSignIn(
       [randomUUID(), made, credential, await admin.hashPassword()],
     );
   }
-  await client.query(`insert into partywall_people."organization" ("id", "name", "slug", "createdAt") values ($1, $2, $3, now()) on conflict ("id") do nothing`, [
-    tenant.id,
-    tenant.name,
-    tenant.slug,
-  ]);
+  await client.query(
+    `insert into partywall_people."organization" ("id", "name", "slug", "createdAt") values ($1, $2, $3, now()) on conflict ("id") do nothing`,
+    [tenant.id, tenant.name, tenant.slug],
+  );
   const { rows } = await client.query<{ user: string }>(
     `insert into partywall_people."member" ("id", "organizationId", "userId", "role", "createdAt")
 select $1, $2, u."id", 'admin', now() from partywall_people."user" u where u."email" = $3
