@@ -19,7 +19,7 @@ export interface TopConsumers {
   readonly hours: number | null;
   /** Of all tenants; what belongs to none is left out. */
   readonly total: number;
-  readonly items: readonly { readonly tenantId: string; readonly name: string; readonly value: number; readonly share: number }[];
+  readonly items: { readonly tenantId: string; readonly name: string; readonly value: number; readonly share: number }[];
 }
 
 /** For each measure the tenants with their value, as `(tenant_id, value)`. Rows and storage are those of the last survey. */

@@ -12,7 +12,7 @@ export interface SystemUsage {
     readonly used: number;
     /** `max_connections` without what is reserved for superusers. */
     readonly max: number;
-    readonly byRole: readonly { readonly role: string; readonly state: string; readonly connections: number; readonly limit: number | null }[];
+    readonly byRole: { readonly role: string; readonly state: string; readonly connections: number; readonly limit: number | null }[];
   };
   readonly database: {
     readonly bytes: number;

@@ -38,7 +38,7 @@ export interface TenantUsage {
   /** Transactions in progress. */
   readonly connections: number;
   /** Hours with calls, oldest first. */
-  readonly hourly: readonly (RequestFigures & { readonly hour: string })[];
+  readonly hourly: (RequestFigures & { readonly hour: string })[];
 }
 
 interface FigureRow {
