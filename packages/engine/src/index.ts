@@ -102,7 +102,6 @@ export { assertControl, type InstallReport, installControl, pendingMigrations } 
 export { type AppointInput, appointAdmin } from './tenants/appoint-admin.ts';
 export { type Certificate, type CertificateBody, type CertificateCheck, listCertificates, readCertificate, verifyCertificate } from './tenants/certificate.ts';
 export { type EraseInput, type ErasurePreview, eraseTenant, previewErasure } from './tenants/erase/erase.ts';
-export { eraseWork } from './tenants/erase/erase-work.ts';
 export { type Fence, fence } from './tenants/fence.ts';
 export { type HoldInput, holdTenant, unholdTenant } from './tenants/legal-hold.ts';
 export {
@@ -123,6 +122,7 @@ export { type ExportOptions, exportTenant } from './tenants/transfer/export.ts';
 export { type ImportInput, type ImportOptions, type ImportPlan, type ImportReport, importTenant, type TableChange } from './tenants/transfer/import.ts';
 export { exportDocument, exportFormat, exportVersion } from './tenants/transfer/layout.ts';
 export { cancelTenant, deleteTenant, reactivateTenant, restoreTenant, suspendTenant, type Transitioned, type TransitionInput } from './tenants/transition.ts';
+export { works } from './tenants/works.ts';
 export { baselineOf, parseBaseline } from './verify/accept.ts';
 export { renderHuman } from './verify/format/human.ts';
 export { toJson } from './verify/format/json.ts';

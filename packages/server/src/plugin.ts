@@ -1,14 +1,16 @@
-import type { Actor, ControlDatabase, Operation, SlowQueryLog } from '@partywall/engine';
+import { type Actor, type ControlDatabase, type Durable, inProcess, type Operation, type SlowQueryLog, works } from '@partywall/engine';
 import { run } from '@partywall/wall';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import fp from 'fastify-plugin';
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod';
 import { decide, type Wanted } from './access.ts';
 import { registerAccounting } from './account.ts';
+import type { DeliveryOptions } from './delivery/deliver.ts';
 import { createDenials, type Denials } from './denials.ts';
 import { registerIdempotency } from './idempotency.ts';
 import { type LimitOptions, registerLimits } from './limits.ts';
 import { registerLogging } from './logging.ts';
+import { registerMeter } from './meter.ts';
 import { registerDocument, registerOpenApi } from './openapi.ts';
 import { authenticate } from './people/authenticate.ts';
 import { refuseForeignOrigin } from './people/origin.ts';
@@ -18,10 +20,16 @@ import type { Principal } from './people/principal.ts';
 import { refuseInactiveTenant } from './people/tenant-status.ts';
 import { problem, problemOf } from './problem.ts';
 import { recordForeignId, recordRefusal, targetOf } from './refusals.ts';
+import { registerAlerts } from './routes/alerts.ts';
+import { registerAudit } from './routes/audit.ts';
 import { registerHealth } from './routes/health.ts';
 import { registerMetrics } from './routes/metrics.ts';
 import { processRegistry } from './routes/metrics-registry.ts';
 import { registerPeople } from './routes/people.ts';
+import { registerPlans } from './routes/plans.ts';
+import { registerQuotas } from './routes/quotas.ts';
+import { registerTenants } from './routes/tenants.ts';
+import { registerTenantDeletion } from './routes/tenants-delete.ts';
 import { registerTransfer } from './routes/transfer.ts';
 import { registerUsage } from './routes/usage.ts';
 
@@ -29,10 +37,16 @@ export interface ServerOptions {
   readonly database: ControlDatabase;
   readonly people: PeopleOptions;
   readonly limits?: LimitOptions;
+  /**
+   * Carries out what takes time (`startDurable`). Without one this process does, and what its end cuts off goes on when it is asked for again.
+   */
+  readonly durable?: Durable;
   /** Bearer token that `/metrics` takes; without one it answers on the loopback interface alone. */
   readonly metricsToken?: string;
   /** Written with the rest of the usage, where the application's pool reports to it. */
   readonly slowQueries?: SlowQueryLog;
+  /** How alerts reach their receivers; mail goes through `people.mail` unless another is given. */
+  readonly delivery?: DeliveryOptions;
 }
 
 declare module 'fastify' {
@@ -50,7 +64,7 @@ declare module 'fastify' {
  * The control plane as a Fastify plugin. Its hooks hold for the routes of the application it is mounted in too: each declares
  * `config.access`, and runs in the context of the tenant that the request was admitted to.
  *
- * Order of a request: limit of its address, access (onRequest), validation, idempotency (preHandler), handler in the tenant's context, problem
+ * Order of a request: limit of its address, access, rate and API calls of its tenant (onRequest), validation, idempotency (preHandler), handler in the tenant's context, problem
  * details for what fails.
  *
  * What runs beside requests starts in `onReady` and ends in `onClose`, which Fastify calls when the last request has been answered, in the
@@ -81,15 +95,25 @@ export const partywall = fp<ServerOptions>(
       if (reply.statusCode === 404) await recordForeignId(denials, request, options.database);
     });
     app.addHook('onRequest', (request) => admit(request, people, denials));
+    const meter = registerMeter(app, options.database);
+    const durable = options.durable ?? inProcess(options.database, works);
+    // One that was given belongs to whoever gave it.
+    if (!options.durable) app.addHook('onClose', () => durable.stop());
     registerIdempotency(app, options.database.pool, options.people.secret);
     await app.register(async (own) => {
       // The wall holds an application's routes to the state of their tenant; what the control plane itself answers has to ask.
       own.addHook('onRequest', (request) => refuseInactiveTenant(request, options.database.pool));
       registerHealth(own, options);
+      registerAlerts(own, options);
       registerMetrics(own, { ...options, accounting, registry });
       registerUsage(own);
       registerDocument(own);
       registerPeople(own, people);
+      registerTenants(own);
+      registerTenantDeletion(own, durable);
+      registerAudit(own);
+      registerPlans(own);
+      registerQuotas(own, meter);
       registerTransfer(own, options);
     });
   },
