@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import type { FastifyInstance, FastifyServerOptions } from 'fastify';
+import { type FastifyInstance, type FastifyServerOptions, LogController } from 'fastify';
 
 /** What clients may call their requests: it is written to logs and into the audit log as it came. */
 const requestIdPattern = /^[A-Za-z0-9._-]{1,128}$/;
@@ -33,7 +33,7 @@ const secretFields = [
 export function structuredLogs(level: string, stream?: { write(line: string): void }): FastifyServerOptions {
   const paths = secretFields.flatMap((field) => [`["${field}"]`, `*["${field}"]`, `*.*["${field}"]`]);
   return {
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     logger: {
       level,
       redact: { paths, censor: '[secret]' },

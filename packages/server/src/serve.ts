@@ -1,4 +1,5 @@
 import fs from 'node:fs/promises';
+import net from 'node:net';
 import { assertControl, type ControlDatabase, connect, controlPool, PartywallError, sqlState, type TenancyModel } from '@partywall/engine';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type pg from 'pg';
@@ -18,8 +19,8 @@ export interface ServeOptions extends Omit<ServerOptions, 'database'> {
   readonly host?: string;
   /** Default: 5000. 0 takes one that is free. */
   readonly port?: number;
-  /** Proxies whose `X-Forwarded-For` is believed: addresses and networks, separated by commas, or how many proxies there are. Default: none. */
-  readonly trustProxy?: string | number;
+  /** Proxies whose `X-Forwarded-For` is believed: addresses and networks. Default: none. */
+  readonly trustProxy?: readonly string[];
   /** Default: info. */
   readonly logLevel?: LogLevel;
   /** Takes the log, a line of JSON each. Default: standard output. */
@@ -58,7 +59,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const app: FastifyInstance = Fastify({
     ...boundedServer,
     ...structuredLogs(logLevel, logTo),
-    ...(trustProxy !== undefined && { trustProxy }),
+    ...(trustProxy && { trustProxy: [...trustProxy] }),
   });
   try {
     await app.register(partywall, { ...server, database });
@@ -74,7 +75,17 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
 
 /** Everything that keeps the server from starting, a line each; none names a secret. */
 async function serveProblems(options: ServeOptions): Promise<string[]> {
-  return [...peopleProblems(options.people), ...(await keyringProblems(options.keyring)), ...(await databaseProblems(options))];
+  return [
+    ...peopleProblems(options.people),
+    ...proxyProblems(options.trustProxy ?? []),
+    ...(await keyringProblems(options.keyring)),
+    ...(await databaseProblems(options)),
+  ];
+}
+
+function proxyProblems(proxies: readonly string[]): string[] {
+  const [wrong] = proxies.filter((proxy) => !net.isIP(proxy.replace(/\/\d{1,3}$/, '')));
+  return wrong === undefined ? [] : [`trustProxy: ${wrong} is neither an address nor a network such as 10.0.0.0/8`];
 }
 
 async function keyringProblems(keyring: string): Promise<string[]> {

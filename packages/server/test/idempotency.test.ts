@@ -78,7 +78,7 @@ test('while the first request runs, fifty others are told to come back, and one 
   gate = Promise.withResolvers<void>();
   const before = done.length;
   const first = post(key, { name: 'slow' });
-  await expect.poll(() => claimed(key)).toBe(1);
+  await expect.poll(() => claimed(key), { timeout: 20_000 }).toBe(1);
   const others = await Promise.all(Array.from({ length: 50 }, () => post(key, { name: 'slow' })));
   expect(new Set(others.map((answer) => `${answer.statusCode} ${answer.json().code} ${answer.headers['retry-after']}`))).toEqual(
     new Set(['409 idempotency_running 1']),

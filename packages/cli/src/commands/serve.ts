@@ -12,7 +12,7 @@ interface ServeFlags {
   readonly host?: string;
   readonly baseUrl?: string;
   readonly trustedOrigin?: readonly string[];
-  readonly trustProxy?: string;
+  readonly trustProxy?: readonly string[];
   readonly keyring?: string;
   readonly logLevel?: LogLevel;
 }
@@ -31,8 +31,8 @@ export function registerServe(program: Command, start: Start): void {
     .option('--base-url <url>', 'how people reach the server (default: PARTYWALL_BASE_URL, else http://localhost and the port)')
     .option('--trusted-origin <origin...>', 'other origins whose pages may use the session cookie (default: PARTYWALL_TRUSTED_ORIGINS, separated by commas)')
     .option(
-      '--trust-proxy <proxies>',
-      'proxies whose X-Forwarded-For is believed: addresses, networks, or how many (default: PARTYWALL_TRUST_PROXY, else none)',
+      '--trust-proxy <proxy...>',
+      'addresses and networks of proxies whose X-Forwarded-For is believed (default: PARTYWALL_TRUST_PROXY, separated by commas)',
     )
     .option('--keyring <folder>', 'folder of the keys (default: PARTYWALL_KEYRING, else .partywall/keyring)')
     .addOption(new Option('--log-level <level>', 'least severe line to log, on standard error').choices(['fatal', 'error', 'warn', 'info', 'debug', 'silent']))
@@ -67,7 +67,6 @@ async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<Ser
   const { env } = ctx;
   const { model } = await loadConfig(ctx);
   const port = flags.port ?? (env['PORT'] ? portOf(env['PORT']) : 5_000);
-  const trustProxy = flags.trustProxy ?? env['PARTYWALL_TRUST_PROXY'];
   return {
     url: serviceUrl(ctx),
     model,
@@ -79,7 +78,7 @@ async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<Ser
       baseUrl: flags.baseUrl ?? env['PARTYWALL_BASE_URL'] ?? `http://localhost:${port}`,
       trustedOrigins: flags.trustedOrigin ?? list(env['PARTYWALL_TRUSTED_ORIGINS']),
     },
-    ...(trustProxy && { trustProxy: /^\d+$/.test(trustProxy) ? Number(trustProxy) : trustProxy }),
+    trustProxy: flags.trustProxy ?? list(env['PARTYWALL_TRUST_PROXY']),
     ...(flags.logLevel && { logLevel: flags.logLevel }),
     logTo: { write: (line) => ctx.talk.line(line.trimEnd()) },
   };

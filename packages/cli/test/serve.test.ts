@@ -1,0 +1,64 @@
+import { once } from 'node:events';
+import { connect, installControl, parseModel } from '@partywall/engine';
+import { expect, test } from 'vitest';
+import { outcome, partywall, printed, startCommand } from './support/command.ts';
+import { portal } from './support/portal.ts';
+
+const secret = 'a secret of the tests, thirty-two bytes and more';
+
+async function controlled() {
+  const on = await portal();
+  await partywall(['apply', '--phase', 'expand'], on);
+  const model = parseModel({
+    tenant: { table: 'public.tenants', key: 'id' },
+    roles: on.roles,
+    tables: {
+      'public.customers': { scope: 'scoped', column: 'tenant_id', uniques: { customers_email_key: 'per tenant' } },
+      'public.notes': { scope: 'scoped', through: { table: 'public.customers', columns: 'customer_id' } },
+      'public.countries': { scope: 'shared' },
+    },
+  });
+  const client = await connect(on.database.url, { purpose: 'test' });
+  await installControl(client, model).finally(() => client.end());
+  return { cwd: on.cwd, env: { PARTYWALL_SERVICE_URL: on.database.urlAs(on.roles.service), PARTYWALL_SECRET: secret } };
+}
+
+test('it serves until SIGTERM, logs on standard error, and ends with 0', async () => {
+  const on = await controlled();
+  const child = startCommand(['serve', '--port', '0'], on);
+  let [out, log] = ['', ''];
+  child.stdout.on('data', (text) => {
+    out += text;
+  });
+  child.stderr.on('data', (text) => {
+    log += text;
+  });
+  await printed(child.stdout, 'serving on http://127.0.0.1:');
+  const [url = ''] = /http:\S+/.exec(out) ?? [];
+  expect((await fetch(`${url}/api/health`)).status).toBe(200);
+  child.kill('SIGTERM');
+  expect(await once(child, 'close')).toEqual([0, null]);
+  expect(log).toContain('"route":"/api/health"');
+  expect(log).not.toContain(secret);
+});
+
+test('without a connection string, and with things that are not as needed, it ends with 2 and says so', async () => {
+  const on = await portal();
+  expect(await partywall(['serve'], { cwd: on.cwd })).toMatchObject({ status: 2, stderr: expect.stringContaining('PARTYWALL_SERVICE_URL') });
+  const { status, stderr } = await outcome(
+    startCommand(['serve', '--url', on.database.url, '--port', '0'], { cwd: on.cwd, env: { PARTYWALL_SECRET: 'short' } }),
+  );
+  expect(status).toBe(2);
+  expect(stderr).toContain('people.secret: needs at least 32 bytes');
+  expect(stderr).toContain('the service role of the config');
+});
+
+test('an unusable port is refused before anything is asked', async () => {
+  const on = await portal();
+  const url = ['--url', on.database.url];
+  expect(await partywall(['serve', ...url, '--port', '65536'], on)).toMatchObject({ status: 2 });
+  expect(await partywall(['serve', ...url], { ...on, env: { ...on.env, PORT: 'x' } })).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('reading PORT'),
+  });
+});
