@@ -1,7 +1,17 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { applyWall, type ControlDatabase, connect, controlPool, installControl, type Operation, parseModel, type TenancyModel } from '@partywall/engine';
+import {
+  applyWall,
+  type ControlDatabase,
+  connect,
+  controlPool,
+  installControl,
+  type Operation,
+  parseModel,
+  type TenancyConfig,
+  type TenancyModel,
+} from '@partywall/engine';
 import { createWalledPool } from '@partywall/wall';
 import type pg from 'pg';
 import { afterAll } from 'vitest';
@@ -67,9 +77,10 @@ create table files (
   size_bytes bigint not null check (size_bytes > 0)
 );`;
 
-export async function controlDatabase(): Promise<ControlFixture> {
+/** `more` adds tables of the test's own, and their lines of the model. */
+export async function controlDatabase(more: { readonly schema?: string; readonly tables?: TenancyConfig['tables'] } = {}): Promise<ControlFixture> {
   const database = await createDatabase();
-  await database.query(controlSchema);
+  await database.query(`${controlSchema}${more.schema ?? ''}`);
   const id = suffix();
   const { rows } = await database.query<{ owner: string }>('select current_user as owner');
   const owner = rows[0]?.owner ?? '';
@@ -88,6 +99,7 @@ export async function controlDatabase(): Promise<ControlFixture> {
       'public.notes': { scope: 'scoped', through: { table: 'public.customers', columns: 'customer_id' } },
       'public.files': { scope: 'scoped', column: 'tenant_id' },
       'public.countries': { scope: 'shared', access: 'read' },
+      ...more.tables,
     },
     people: { table: 'public.users', email: 'email', name: 'name', role: { column: 'role', admin: 'admin', member: 'member' } },
     quotas: {
