@@ -3,6 +3,7 @@ export { type AuditEntry, appendAudit, appendDenial } from './audit/append.ts';
 export type { AuditFault } from './audit/chain-check.ts';
 export { type AuditExportOptions, exportAudit } from './audit/export.ts';
 export type { AuditAnchor } from './audit/marks.ts';
+export { type NoteInput, recordNote } from './audit/note.ts';
 export { type PruneReport, pruneAudit } from './audit/prune.ts';
 export type { AuditRecord } from './audit/records.ts';
 export { type WallReference, wallReference } from './audit/refused-reference.ts';
@@ -101,6 +102,7 @@ export { parseTableName, quoted, type TableName, tableName } from './model/table
 export { assertControl, type InstallReport, installControl, pendingMigrations } from './schema/install-control.ts';
 export { type AppointInput, appointAdmin } from './tenants/appoint-admin.ts';
 export { type Certificate, type CertificateBody, type CertificateCheck, listCertificates, readCertificate, verifyCertificate } from './tenants/certificate.ts';
+export { tenantContacts } from './tenants/contacts.ts';
 export { type EraseInput, type ErasurePreview, eraseTenant, previewErasure } from './tenants/erase/erase.ts';
 export { type Fence, fence } from './tenants/fence.ts';
 export { type HoldInput, holdTenant, unholdTenant } from './tenants/legal-hold.ts';

@@ -23,6 +23,7 @@ import { recordForeignId, recordRefusal, targetOf } from './refusals.ts';
 import { registerAlerts } from './routes/alerts.ts';
 import { registerAudit } from './routes/audit.ts';
 import { registerHealth } from './routes/health.ts';
+import { registerIncidents } from './routes/incidents.ts';
 import { registerMetrics } from './routes/metrics.ts';
 import { processRegistry } from './routes/metrics-registry.ts';
 import { registerPeople } from './routes/people.ts';
@@ -64,8 +65,8 @@ declare module 'fastify' {
  * The control plane as a Fastify plugin. Its hooks hold for the routes of the application it is mounted in too: each declares
  * `config.access`, and runs in the context of the tenant that the request was admitted to.
  *
- * Order of a request: limit of its address, access, rate and API calls of its tenant (onRequest), validation, idempotency (preHandler), handler in the tenant's context, problem
- * details for what fails.
+ * Order of a request: limit of its address, access, rate and API calls of its tenant (onRequest), validation, idempotency (preHandler), handler in
+ * the tenant's context, problem details for what fails.
  *
  * What runs beside requests starts in `onReady` and ends in `onClose`, which Fastify calls when the last request has been answered, in the
  * reverse order of registration: what was registered first is there for all others until the end.
@@ -112,6 +113,7 @@ export const partywall = fp<ServerOptions>(
       registerTenants(own);
       registerTenantDeletion(own, durable);
       registerAudit(own);
+      registerIncidents(own, options.people.mail);
       registerPlans(own);
       registerQuotas(own, meter);
       registerTransfer(own, options);

@@ -24,6 +24,7 @@ export const serverErrors = {
   unsupported_media_type: { status: 415, detail: 'this route takes another content type' },
   unknown_reference: { status: 400, detail: 'an id in the request names nothing that exists' },
   too_many_requests: { status: 429, detail: 'too many requests; wait as long as Retry-After says' },
+  mail_unavailable: { status: 503, detail: 'no mail server is configured, or it took the message for nobody' },
   server_failed: { status: 500, detail: 'the server failed; its log has the request id' },
   database_unavailable: { status: 503, detail: 'the database does not answer' },
   timed_out: { status: 503, detail: 'the request took longer than this route may' },
