@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import type { Actor, Operation } from '../db/operation.ts';
+import { microsecondsOf, timeOf } from '../db/time-cursor.ts';
 import { PartywallError } from '../errors.ts';
 
 /** Something that takes time, as operators see it: `partywall_control.operations` has it, whoever carries it out. */
@@ -92,19 +93,20 @@ export interface ListOperations {
 }
 
 export interface OperationCursor {
-  readonly at: string;
+  /** Microseconds since 1970. */
+  readonly at: number;
   readonly id: string;
 }
 
 /** Operations, latest first, `limit + 1` of them. */
 export async function listOperations(operation: Operation, input: ListOperations): Promise<(LongOperation & { readonly cursor: OperationCursor })[]> {
   const { rows } = await operation.database.pool.query<OperationRow & { at: string }>(
-    `select ${columns}, o.started_at::text as at from partywall_control.operations o
-where ($1::text is null or o.state = $1) and ($2::text is null or o.tenant_id = $2) and ($3::timestamptz is null or (o.started_at, o.id) < ($3, $4))
+    `select ${columns}, ${microsecondsOf('o.started_at')} as at from partywall_control.operations o
+where ($1::text is null or o.state = $1) and ($2::text is null or o.tenant_id = $2) and ($3::bigint is null or (o.started_at, o.id) < (${timeOf('$3')}, $4))
 order by o.started_at desc, o.id desc limit $5`,
     [input.state ?? null, input.tenant ?? null, input.after?.at ?? null, input.after?.id ?? null, input.limit + 1],
   );
-  return rows.map((row) => ({ ...operationOf(row), cursor: { at: row.at, id: row.id } }));
+  return rows.map((row) => ({ ...operationOf(row), cursor: { at: Number(row.at), id: row.id } }));
 }
 
 /** Says what an operation is at; `done` adds to what was done before. */

@@ -1,4 +1,5 @@
 import type { Operation } from '../db/operation.ts';
+import { microsecondsOf, timeOf } from '../db/time-cursor.ts';
 import type { TenantStatus } from './states.ts';
 import { readTenant, type Tenant, type TenantRow, tenantColumns, tenantOf } from './tenant.ts';
 
@@ -17,9 +18,9 @@ export interface ListTenants {
   readonly after?: TenantCursor | undefined;
 }
 
-/** `at`: the time of creation with all digits the database has, or the name in lower case. */
+/** `at`: the time of creation in microseconds since 1970, or the name in lower case. */
 export interface TenantCursor {
-  readonly at: string;
+  readonly at: number | string;
   readonly id: string;
 }
 
@@ -46,17 +47,17 @@ export async function listTenants(operation: Operation, input: ListTenants): Pro
   if (input.status !== undefined) conditions.push(`d.status = ${parameter(input.status)}`);
   if (input.plan !== undefined) conditions.push(`d.plan = ${parameter(input.plan)}`);
   if (input.after) {
-    const at = byName ? parameter(input.after.at) : `${parameter(input.after.at)}::timestamptz`;
+    const at = byName ? parameter(input.after.at) : timeOf(parameter(input.after.at));
     conditions.push(`(${sort}, d.tenant_id) ${byName ? '>' : '<'} (${at}, ${parameter(input.after.id)})`);
   }
   const where = conditions.length === 0 ? '' : `where ${conditions.join(' and ')}`;
   const direction = byName ? 'asc' : 'desc';
   const { rows } = await operation.database.pool.query<TenantRow & { at: string }>(
-    `select ${tenantColumns}, ${sort}::text as at from partywall_control.directory d ${where}
+    `select ${tenantColumns}, ${byName ? sort : microsecondsOf(sort)} as at from partywall_control.directory d ${where}
 order by ${sort} ${direction}, d.tenant_id ${direction} limit ${parameter(input.limit + 1)}`,
     values,
   );
-  return rows.map((row) => ({ ...tenantOf(row), cursor: { at: row.at, id: row.tenant_id } }));
+  return rows.map((row) => ({ ...tenantOf(row), cursor: { at: byName ? row.at : Number(row.at), id: row.tenant_id } }));
 }
 
 export interface ShownTenant extends Tenant {

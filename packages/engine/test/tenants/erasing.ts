@@ -1,10 +1,10 @@
 import { afterAll, expect } from 'vitest';
 import type { ControlFixture } from '../../../../test/support/control-database.ts';
-import { awaitOperation, type Durable, type EraseInput, eraseTenant, eraseWork, inProcess, type LongOperation } from '../../src/index.ts';
+import { awaitOperation, type Durable, type EraseInput, eraseTenant, inProcess, type LongOperation, works } from '../../src/index.ts';
 
 /** Erases to the end, in this process. */
 export function eraser(fixture: ControlFixture): { durable: Durable; erase(input: EraseInput): Promise<LongOperation> } {
-  const durable = inProcess(fixture.control, { 'tenant.erase': eraseWork });
+  const durable = inProcess(fixture.control, works);
   afterAll(() => durable.stop());
   return {
     durable,

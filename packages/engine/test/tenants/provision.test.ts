@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { controlDatabase } from '../../../../test/support/control-database.ts';
-import { deleteTenant, listTenants, type ProvisionInput, provisionTenant, showTenant } from '../../src/index.ts';
+import { deleteTenant, listTenants, type ProvisionInput, provisionTenant, showTenant, type TenantCursor } from '../../src/index.ts';
 
 const fixture = await controlDatabase();
 const { database, operation } = fixture;
@@ -130,7 +130,7 @@ from partywall_people."user" u join partywall_people."account" a on a."userId" =
 describe('the list of tenants', () => {
   test('searches name, contact and key, filters, and pages without skipping or repeating', async () => {
     const ids = new Set<string>();
-    let after: { at: string; id: string } | undefined;
+    let after: TenantCursor | undefined;
     for (;;) {
       const rows = await listTenants(operation(), { limit: 3, order: 'name', ...(after && { after }) });
       for (const { id } of rows.slice(0, 3)) ids.add(id);
