@@ -26,7 +26,7 @@ insert into partywall_control.alert_rules
   (name, title, metric, quota, warning, critical, window_minutes, min_calls, for_minutes, clear_minutes, enabled) values
   ('api_calls', 'API calls this month', 'quota', 'api_calls', 80, 95, 1, 0, 0, 5, true),
   ('storage', 'Storage', 'quota', 'storage', 80, 95, 1, 0, 0, 5, true),
-  ('quotas', 'Other quotas', 'quota', null, 80, 95, 1, 0, 0, 5, true),
+  ('quotas', 'Quota', 'quota', null, 80, 95, 1, 0, 0, 5, true),
   ('error_rate', 'Error rate', 'error_rate', null, 1, 5, 5, 20, 0, 5, true),
   ('response_time', 'Response time', 'response_time', null, 500, 2000, 5, 20, 0, 5, true),
   ('total_error_rate', 'Error rate of all tenants together', 'total_error_rate', null, 1, 5, 5, 100, 0, 5, true),

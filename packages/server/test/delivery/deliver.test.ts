@@ -163,7 +163,7 @@ describe('Slack', () => {
     await alarm('<!channel> & co');
     await deliverDue(control, allowed);
     expect(JSON.parse(target.received[0]?.body ?? '')).toEqual({
-      text: '[warning] &lt;!channel&gt; &amp; co: Other quotas (customers) at 90 % (warning at 80 %)',
+      text: '[warning] &lt;!channel&gt; &amp; co: Quota customers at 90 % (warning at 80 %)',
     });
   });
 });
@@ -183,7 +183,7 @@ describe('PagerDuty', () => {
       dedup_key: `partywall-${id}`,
       payload: { source: 'partywall', severity: 'warning', component: 'quotas', custom_details: { tenantId: tenant, value: 90 } },
     });
-    expect(trigger.payload.summary).toContain('paged: Other quotas (customers) at 90 %');
+    expect(trigger.payload.summary).toContain('paged: Quota customers at 90 %');
     expect(resolve).toEqual({ routing_key: 'R0123456789', event_action: 'resolve', dedup_key: `partywall-${id}` });
   });
 });

@@ -122,7 +122,7 @@ describe('an e-mail channel', async () => {
     expect(mail?.to).toEqual(['ops@partywall.example', 'duty@partywall.example']);
     const [head = ''] = mail?.text.split('\r\n\r\n', 1) ?? [];
     expect(head.split('\r\n').filter((line) => /^bcc/i.test(line))).toEqual([]);
-    expect(head.replaceAll(/\r\n\s/g, ' ')).toContain('Subject: [warning] Evil Bcc: thief@elsewhere.example body: Other quotas (customers) at 90 %');
+    expect(head.replaceAll(/\r\n\s/g, ' ')).toContain('Subject: [warning] Evil Bcc: thief@elsewhere.example body: Quota customers at 90 %');
   });
 
   test('that does not get in is tried again, and the reason names no address and no password', async () => {

@@ -87,11 +87,10 @@ export function toAlert(row: AlertRow): Alert {
 }
 
 /** `Acme: Storage at 85.2 % (warning at 80 %)`. Line breaks and invisible characters of a tenant's name do not get into mail subjects. */
-function messageOf({ tenant_id, tenant_name, title, subject, metric, value, severity, threshold }: AlertRow): string {
+function messageOf({ tenant_id, tenant_name, title, metric, value, severity, threshold }: AlertRow): string {
   const { unit, inclusive } = metrics[metric];
   const who = tenant_id === '' ? 'System' : (tenant_name ?? tenant_id).replaceAll(/\p{C}+/gu, ' ');
-  const what = subject === '' || subject === title.toLowerCase() ? title : `${title} (${subject})`;
-  return `${who}: ${what} at ${rounded(value)} ${unit} (${severity} ${inclusive ? 'at' : 'over'} ${rounded(threshold)} ${unit})`;
+  return `${who}: ${title} at ${rounded(value)} ${unit} (${severity} ${inclusive ? 'at' : 'over'} ${rounded(threshold)} ${unit})`;
 }
 
 function rounded(value: number): string {

@@ -59,7 +59,9 @@ interface Happening {
 }
 
 function rowOf({ rule, tenant, subject, severity, value, threshold, details }: Breach): Record<string, unknown> {
-  return { rule: rule.name, title: rule.title, metric: rule.metric, tenant, subject, severity, value, threshold, details };
+  // A rule for many quotas has no title for each: `Quota customers`.
+  const title = rule.quota === null && subject !== '' ? `${rule.title} ${subject}` : rule.title;
+  return { rule: rule.name, title, metric: rule.metric, tenant, subject, severity, value, threshold, details };
 }
 
 function changesOf({ open, escalate, resolve, keep }: Judgement): Record<string, unknown>[] {

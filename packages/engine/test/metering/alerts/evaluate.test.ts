@@ -66,7 +66,7 @@ describe('quotas', () => {
     );
     expect(alerts.some(({ tenantId }) => tenantId === below)).toBe(false);
     expect(alerts.find(({ tenantId }) => tenantId === warning)).toMatchObject({
-      message: 'warning: Other quotas (customers) at 80 % (warning at 80 %)',
+      message: 'warning: Quota customers at 80 % (warning at 80 %)',
       details: { used: 80, limit: 100 },
     });
   });
