@@ -6,7 +6,9 @@ import { registerDoctor } from './commands/doctor.ts';
 import { registerInit } from './commands/init.ts';
 import { registerRollback } from './commands/rollback.ts';
 import { registerServe } from './commands/serve.ts';
+import { registerTop } from './commands/top.ts';
 import { registerUp } from './commands/up.ts';
+import { registerUsage } from './commands/usage.ts';
 import { registerVerify } from './commands/verify.ts';
 import type { Start } from './context.ts';
 
@@ -24,4 +26,6 @@ export const verbs: readonly Register[] = [
   registerDoctor,
   registerUp,
   registerServe,
+  registerUsage,
+  registerTop,
 ];

@@ -115,7 +115,8 @@ begin
 end $$;
 
 -- Adds what a process counted since its last batch; false where this batch is there already. Everything is written in the order of its key, so
--- that processes never wait for each other in a circle. What names a tenant that is no more counts as nobody's.
+-- that processes never wait for each other in a circle. What names a tenant that is no more, or is being
+-- erased, counts as nobody's: nothing of it comes back.
 create function partywall_control.add_requests(process uuid, batch bigint, lines jsonb, users jsonb) returns boolean language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 begin
@@ -130,7 +131,7 @@ begin
     array[sum(l.buckets[1]), sum(l.buckets[2]), sum(l.buckets[3]), sum(l.buckets[4]), sum(l.buckets[5]), sum(l.buckets[6]), sum(l.buckets[7]),
       sum(l.buckets[8]), sum(l.buckets[9]), sum(l.buckets[10]), sum(l.buckets[11])]
   from jsonb_to_recordset(lines) as l (tenant text, minute timestamptz, calls bigint, errors bigint, millis double precision, buckets bigint[])
-    left join partywall_control.directory d on d.tenant_id = l.tenant
+    left join partywall_control.directory d on d.tenant_id = l.tenant and d.status <> 'erasing'
   group by 1, 2 order by 1, 2
   on conflict (tenant_id, minute) do update set calls = m.calls + excluded.calls, errors = m.errors + excluded.errors, millis = m.millis + excluded.millis,
     buckets = partywall_control.add_buckets(m.buckets, excluded.buckets);
@@ -140,14 +141,14 @@ begin
     array[sum(l.buckets[1]), sum(l.buckets[2]), sum(l.buckets[3]), sum(l.buckets[4]), sum(l.buckets[5]), sum(l.buckets[6]), sum(l.buckets[7]),
       sum(l.buckets[8]), sum(l.buckets[9]), sum(l.buckets[10]), sum(l.buckets[11])]
   from jsonb_to_recordset(lines) as l (tenant text, minute timestamptz, calls bigint, errors bigint, millis double precision, buckets bigint[])
-    left join partywall_control.directory d on d.tenant_id = l.tenant
+    left join partywall_control.directory d on d.tenant_id = l.tenant and d.status <> 'erasing'
   group by 1, 2 order by 1, 2
   on conflict (tenant_id, hour) do update set calls = h.calls + excluded.calls, errors = h.errors + excluded.errors, millis = h.millis + excluded.millis,
     buckets = partywall_control.add_buckets(h.buckets, excluded.buckets);
 
   insert into partywall_control.active_users (tenant_id, day, user_id)
   select distinct u.tenant, u.day, u."user"
-  from jsonb_to_recordset(users) as u (tenant text, day date, "user" text) join partywall_control.directory d on d.tenant_id = u.tenant
+  from jsonb_to_recordset(users) as u (tenant text, day date, "user" text) join partywall_control.directory d on d.tenant_id = u.tenant and d.status <> 'erasing'
   order by 1, 2, 3
   on conflict do nothing;
   return true;
@@ -162,7 +163,7 @@ begin
   select coalesce(d.tenant_id, ''), date_trunc('hour', e.at, 'UTC'), e.fingerprint, min(e.statement), sum(e.calls), sum(e.failures), sum(e.millis), max(e.max_millis), max(e.at)
   from jsonb_to_recordset(entries)
       as e (tenant text, at timestamptz, fingerprint text, statement text, calls bigint, failures bigint, millis double precision, max_millis double precision)
-    left join partywall_control.directory d on d.tenant_id = e.tenant
+    left join partywall_control.directory d on d.tenant_id = e.tenant and d.status <> 'erasing'
   group by 1, 2, 3
   on conflict (tenant_id, hour, fingerprint) do update set calls = s.calls + excluded.calls, failures = s.failures + excluded.failures,
     millis = s.millis + excluded.millis, max_millis = greatest(s.max_millis, excluded.max_millis), last_at = greatest(s.last_at, excluded.last_at);

@@ -56,7 +56,7 @@ async function begin(pool: pg.Pool): Promise<string> {
     `with survey as (
   insert into partywall_control.usage_surveys (at) values (clock_timestamp()) returning at
 ), samples as (
-  insert into partywall_control.usage_samples (tenant_id, at, rows, storage) select d.tenant_id, s.at, '{}', 0 from partywall_control.directory d, survey s
+  insert into partywall_control.usage_samples (tenant_id, at, rows, storage) select d.tenant_id, s.at, '{}', 0 from partywall_control.directory d, survey s where d.status <> 'erasing'
 )
 select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at from survey`,
   );

@@ -177,6 +177,16 @@ test('a name that no tenant has, or that PostgreSQL cannot store, counts as nobo
   expect((await fixture.database.query('select user_id from partywall_control.active_users')).rows).toEqual([{ user_id: 'somebody' }]);
 });
 
+test('nothing of a tenant that is being erased comes back', async () => {
+  const gone = await fixture.tenant('Gone');
+  await fixture.database.query("update partywall_control.directory set status = 'erasing' where tenant_id = $1", [gone]);
+  const meter = new RequestMeter(fixture.control);
+  meter.count(counted({ tenant: gone, user: 'somebody' }));
+  await meter.flush();
+  expect((await minutes()).map(({ tenant_id }) => tenant_id)).toEqual(['']);
+  expect((await fixture.database.query('select from partywall_control.active_users')).rowCount).toBe(0);
+});
+
 test('a process that is killed loses what it had not written, and nothing before', async () => {
   const child = spawn(process.execPath, ['--conditions=partywall-source', path.join(import.meta.dirname, 'killed-meter.ts'), fixture.urls.service, alder], {
     stdio: 'inherit',
