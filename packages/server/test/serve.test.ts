@@ -33,7 +33,7 @@ test('a served control plane answers on its port, and a second one on that port 
   await expect(start({ port: Number(new URL(server.url).port) })).rejects.toMatchObject({ code: 'port_busy', exit: 2 });
   await server.close();
   await expect(fetch(`${server.url}/api/health`)).rejects.toThrow();
-  expect(await connections()).toBe(0);
+  await expect.poll(connections, patience).toBe(0);
 });
 
 test('what is wrong is said at once and in full, without the values', async () => {
@@ -86,7 +86,7 @@ test('told to stop, it takes no new connection and answers the request that runs
   await blocked.release();
   expect(await answer).toBe(401);
   await closed;
-  expect(await connections()).toBe(0);
+  await expect.poll(connections, patience).toBe(0);
 });
 
 test('a request that does not end in time is cut off, and the server stops', async () => {

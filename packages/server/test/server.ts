@@ -14,13 +14,20 @@ export interface ServerFixture extends ControlFixture {
 const secret = 'a secret of the tests, thirty-two bytes and more';
 const baseUrl = 'http://localhost:5000';
 
-/** `routes` adds an application's own routes beside the control plane's; `changes` are options of the server, and of Fastify. */
+interface FixtureOptions extends Partial<ServerOptions> {
+  readonly fastify?: FastifyServerOptions;
+  /** Runs before the control plane is there: for hooks that see all of its routes. */
+  readonly before?: (app: FastifyInstance) => void;
+}
+
+/** `routes` adds an application's own routes beside the control plane's. */
 export async function serverFixture(
   routes: (app: FastifyInstance, fixture: ControlFixture) => void = () => undefined,
-  { fastify, ...changes }: Partial<ServerOptions> & { readonly fastify?: FastifyServerOptions } = {},
+  { fastify, before, ...changes }: FixtureOptions = {},
 ): Promise<ServerFixture> {
   const fixture = await controlDatabase();
   const server: FastifyInstance = Fastify({ ...boundedServer, ...fastify });
+  before?.(server);
   await server.register(partywall, {
     database: fixture.control,
     people: { secret, baseUrl },
