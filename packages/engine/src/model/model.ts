@@ -47,13 +47,14 @@ export interface TenantRoot {
 
 /**
  * owner: owns the tables and runs migrations. app: the application's requests, bound by the wall. system: the application's own
- * work over all tenants, a login of its own. service: Partywall's.
+ * work over all tenants, a login of its own. service: Partywall's. operator: may read the operators' views of the control plane, nothing else.
  */
 export interface WallRoles {
   readonly owner: string;
   readonly app: string;
   readonly system: string;
   readonly service: string;
+  readonly operator?: string | undefined;
 }
 
 export type TableRule = ScopedRule | SharedRule | PlatformRule | UnclassifiedRule;
@@ -146,7 +147,7 @@ const configSchema = z.strictObject({
   }),
   column: column.optional(),
   schemas: z.array(z.string().min(1)).min(1).optional(),
-  roles: z.strictObject({ owner: column, app: column, system: column, service: column }),
+  roles: z.strictObject({ owner: column, app: column, system: column, service: column, operator: column.optional() }),
   tables: z.record(z.string(), ruleConfig),
   bootstrap: z.union([z.string().min(1), z.number().int()]).optional(),
   waivers: z.array(z.strictObject({ rule: z.string().min(1), target: z.string().min(1), reason: z.string().min(1), until: z.iso.date() })).optional(),
@@ -244,9 +245,9 @@ function refuseContradictions(model: TenancyModel): void {
       throw new PartywallError('model_invalid', `reading the tenancy config: ${by} names ${name}, which is not a scoped table`);
     }
   }
-  const roles = Object.values(model.roles);
+  const roles = Object.values(model.roles).filter((role) => role !== undefined);
   if (new Set(roles).size !== roles.length) {
-    throw new PartywallError('model_invalid', `reading the tenancy config: the four roles must be four different roles, got ${roles.join(', ')}`);
+    throw new PartywallError('model_invalid', `reading the tenancy config: the roles must be different roles, got ${roles.join(', ')}`);
   }
   for (const [name, rule] of model.tables) {
     if (rule.scope !== 'scoped') continue;

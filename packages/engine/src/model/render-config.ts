@@ -56,6 +56,7 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
         ['app', roles.app],
         ['system', roles.system],
         ['service', roles.service],
+        ['operator', roles.operator],
       ]),
       above: [why.roles],
     },

@@ -10,6 +10,7 @@ import { directorySql } from '../tenants/directory-sql.ts';
 import { lifecycleSql, mayEndSessions } from '../tenants/lifecycle-sql.ts';
 import { restoringSql } from '../tenants/transfer/restoring-sql.ts';
 import { type Migration, readMigrations } from './migrations.ts';
+import { makeOperator, operatorViewsSql } from './operator-views.ts';
 
 /**
  * The control plane's own schemas: `partywall_control` and `partywall_people` (sign-in), private to the owner and the service role, and the
@@ -45,9 +46,10 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
   await client.query('begin');
   try {
     await client.query(lock);
-    const owner = await wallOwner(client);
+    const { owner, keyType } = await raisedWall(client);
     await client.query(mayEndSessions(owner));
     await client.query(maySeeSessions(model));
+    await makeOperator(client, model);
     await client.query(`set local role ${ident(owner)}`);
     await client.query("set local search_path to ''");
     for (const statement of ledger) await client.query(statement);
@@ -56,7 +58,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
       await client.query(sql);
       await client.query('insert into partywall_control.migrations (number, name, hash) values ($1, $2, $3)', [number, name, hash]);
     }
-    for (const statement of [...derivedSql(model), ...grants(model)]) await client.query(statement);
+    for (const statement of [...derivedSql(model), ...grants(model), ...operatorViewsSql(model, keyType)]) await client.query(statement);
     await client.query('commit');
     await countNewQuotas(client, owner);
     return { applied: missing.map(({ number, name }) => ({ number, name })) };
@@ -107,12 +109,16 @@ async function missingMigrations(client: pg.ClientBase | pg.Pool, migrations: re
   return migrations.filter(({ number }) => !applied.has(number));
 }
 
-/** The role that raised the wall: its functions look past every policy, and so must those of the control plane. */
-async function wallOwner(client: pg.ClientBase): Promise<string> {
-  const { rows } = await client.query<{ owner: string }>(
-    "select pg_catalog.pg_get_userbyid(relowner) as owner from pg_catalog.pg_class where oid = to_regclass('partywall.registry')",
+/**
+ * The role that raised the wall: its functions look past every policy, and so must those of the control plane; and the type of a tenant's key, as
+ * `format_type` prints it.
+ */
+async function raisedWall(client: pg.ClientBase): Promise<{ owner: string; keyType: string }> {
+  const { rows } = await client.query<{ owner: string; keyType: string }>(
+    `select pg_catalog.pg_get_userbyid(c.relowner) as owner, pg_catalog.format_type(a.atttypid, a.atttypmod) as "keyType"
+from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' where c.oid = to_regclass('partywall.registry')`,
   );
-  if (rows[0]) return rows[0].owner;
+  if (rows[0]) return rows[0];
   throw new PartywallError('phase_refused', 'installing the control plane: this database has no wall', { hint: 'run `partywall apply --phase expand` first' });
 }
 

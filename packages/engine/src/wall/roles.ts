@@ -5,7 +5,7 @@ import type { TenancyModel, WallRoles } from '../model/model.ts';
 import type { Note } from './shape.ts';
 
 /** Passwords for roles that are created or given a new one; never stored, never sent in clear. */
-export type RolePasswords = Partial<Readonly<Record<Exclude<keyof WallRoles, 'owner'>, string>>>;
+export type RolePasswords = Partial<Readonly<Record<Exclude<keyof WallRoles, 'owner' | 'operator'>, string>>>;
 
 const scramIterations = 4096;
 

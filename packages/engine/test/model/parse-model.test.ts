@@ -67,7 +67,7 @@ describe('a config', () => {
       'model_invalid',
       'public.tenants is the tenant root and is listed under tables too',
     ],
-    ['two roles that are one', { ...config, roles: { ...roles, app: 'o' } }, 'model_invalid', 'four different roles'],
+    ['two roles that are one', { ...config, roles: { ...roles, app: 'o' } }, 'model_invalid', 'must be different roles'],
     ['a scoped table without a way', { ...config, tables: { a: { scope: 'scoped' } } }, 'model_invalid', 'public.a is scoped and names neither'],
     [
       'a way through a table that is not scoped',
