@@ -1,9 +1,12 @@
 import type { Command } from 'commander';
+import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerInit } from './commands/init.ts';
+import { registerPlans } from './commands/plans.ts';
+import { registerQuotas } from './commands/quotas.ts';
 import { registerRollback } from './commands/rollback.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerTop } from './commands/top.ts';
@@ -26,6 +29,9 @@ export const verbs: readonly Register[] = [
   registerDoctor,
   registerUp,
   registerServe,
+  registerPlans,
+  registerQuotas,
   registerUsage,
   registerTop,
+  registerAlerts,
 ];

@@ -2,7 +2,6 @@ import type pg from 'pg';
 import { appendAudit } from '../audit/append.ts';
 import { type Operation, transaction } from '../db/operation.ts';
 import { PartywallError } from '../errors.ts';
-import { apiCallsQuota } from '../model/control.ts';
 
 export const planTiers = ['free', 'starter', 'pro', 'enterprise'] as const;
 export type PlanTier = (typeof planTiers)[number];
@@ -54,7 +53,7 @@ export async function putPlan(operation: Operation, plan: Plan): Promise<{ reado
     // One at a time, so that the number of plans is what it was when it was counted.
     await client.query("select pg_advisory_xact_lock(hashtextextended('partywall:plans', 0))");
     const before = await readPlan(client, plan.name);
-    refuseUncounted(operation, plan, before);
+    await refuseUncounted(client, plan, before);
     if (!before) await refuseTooMany(client);
     await client.query(
       `insert into partywall_control.plans (name, title, tier, limits, requests_per_minute, retention_days, audit_retention_days) values ($1, $2, $3, $4, $5, $6, $7)
@@ -128,12 +127,13 @@ function planOf(row: PlanRow): StoredPlan {
 }
 
 /** A misspelt quota would limit nothing. Names that the plan had already may stay: the plans that come with Partywall name common ones. */
-function refuseUncounted({ database }: Operation, plan: Plan, before: Plan | undefined): void {
-  const known = new Set([apiCallsQuota, ...database.model.quotas.keys(), ...Object.keys(before?.limits ?? {})]);
+async function refuseUncounted(client: pg.ClientBase, plan: Plan, before: Plan | undefined): Promise<void> {
+  const { rows } = await client.query<{ name: string }>('select name from partywall_control.quotas order by name');
+  const known = new Set([...rows.map(({ name }) => name), ...Object.keys(before?.limits ?? {})]);
   const unknown = Object.keys(plan.limits).filter((quota) => !known.has(quota));
   if (unknown.length === 0) return;
   throw new PartywallError('input_invalid', `writing plan ${plan.name}: limits: nothing counts ${unknown.join(', ')}`, {
-    details: [`counted: ${[...known].sort().join(', ')}`],
+    details: [`counted: ${[...known].join(', ')}`],
   });
 }
 
