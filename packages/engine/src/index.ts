@@ -24,13 +24,8 @@ export { awaitOperation, type Durable, inProcess, type Work, type WorkContext, t
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';
 export type { Alert } from './metering/alerts/alert.ts';
 export { type AlertCounts, type AlertFilter, acknowledgeAlert, countOpenAlerts, listAlerts } from './metering/alerts/alerts.ts';
-export {
-  type ChannelTarget,
-  openTarget,
-  pagerdutyUrl,
-  parseTarget,
-  targetShapes,
-} from './metering/alerts/channel-target.ts';
+export { alertName, channelChange, channelConfig, parseChannel } from './metering/alerts/channel-config.ts';
+export { type ChannelTarget, openTarget, pagerdutyUrl } from './metering/alerts/channel-target.ts';
 export {
   type AlertChannel,
   type ChannelChange,

@@ -1,4 +1,7 @@
 export { type Access, accessLevels, type TenantSource } from './access.ts';
+export { type DeliveryOptions, deliverDue } from './delivery/deliver.ts';
+export { type SignedWebhook, signatureHeader, verifyWebhook } from './delivery/signature.ts';
+export { parseSmtpUrl, type SmtpConfig, smtpMailer } from './delivery/smtp.ts';
 export { boundedServer, type LimitOptions } from './limits.ts';
 export { structuredLogs } from './logging.ts';
 export { decodeCursor, encodeCursor, type Page, pageOf, pageQuery, pageSchema } from './paging.ts';

@@ -4,6 +4,7 @@ import type { LogLevel, ServeOptions } from '@partywall/server';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { loadConfig } from '../config-file.ts';
 import { type Answer, type CommandContext, connectionString, type Start } from '../context.ts';
+import { deliveryOptions } from '../delivery.ts';
 import { stateFolder } from '../embedded.ts';
 import { helpEnding } from './help.ts';
 
@@ -24,7 +25,7 @@ export function registerServe(program: Command, start: Start): void {
     .description(
       'Serve the control plane over HTTP: tenants, people, quotas, usage, alerts, audit. Connects as the service role, whose connection string is ' +
         '--url or PARTYWALL_SERVICE_URL. PARTYWALL_SECRET, at least 32 bytes and the same for all servers, signs sessions. Refuses to start with a ' +
-        'list of all that is wrong. Ctrl-C and SIGTERM let requests end first.',
+        'list of all that is wrong. PARTYWALL_SMTP_URL is the mail server for alerts and invitations. Ctrl-C and SIGTERM let requests end first.',
     )
     .option('--port <port>', 'port to listen on (default: PORT, else 5000)', parsePort)
     .option('--host <address>', 'address to listen on (default: HOST, else 127.0.0.1)')
@@ -66,6 +67,7 @@ async function run(ctx: CommandContext, flags: ServeFlags): Promise<Answer> {
 async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<ServeOptions> {
   const { env } = ctx;
   const { model } = await loadConfig(ctx);
+  const delivery = await deliveryOptions(ctx);
   const port = flags.port ?? (env['PORT'] ? portOf(env['PORT']) : 5_000);
   return {
     url: serviceUrl(ctx),
@@ -77,7 +79,9 @@ async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<Ser
       secret: env['PARTYWALL_SECRET'] ?? '',
       baseUrl: flags.baseUrl ?? env['PARTYWALL_BASE_URL'] ?? `http://localhost:${port}`,
       trustedOrigins: flags.trustedOrigin ?? list(env['PARTYWALL_TRUSTED_ORIGINS']),
+      ...(delivery.mail && { mail: delivery.mail }),
     },
+    delivery,
     trustProxy: flags.trustProxy ?? list(env['PARTYWALL_TRUST_PROXY']),
     ...(flags.logLevel && { logLevel: flags.logLevel }),
     logTo: { write: (line) => ctx.talk.line(line.trimEnd()) },

@@ -1,24 +1,24 @@
 import {
+  alertName,
   type ControlDatabase,
+  channelChange,
+  channelConfig,
   channelKinds,
   deleteAlertChannel,
   enqueueTest,
   listAlertChannels,
   listDeliveries,
-  parseTarget,
   setAlertChannel,
   severities,
   showAlertChannel,
   showDelivery,
-  targetShapes,
 } from '@partywall/engine';
 import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { type DeliveryOptions, deliverDue } from '../delivery/deliver.ts';
 import { decodeCursor, pageOf, pageQuery, pageSchema } from '../paging.ts';
-import { tenantId, time } from '../schemas.ts';
-import { alertName } from './alert-rules.ts';
+import { time } from '../schemas.ts';
 
 const tags = ['alerts'];
 
@@ -32,24 +32,6 @@ const channelSchema = z.object({
   shown: z.string().describe('Origin of the address, or the recipients; the rest of a target is never shown'),
   changedAt: time,
 });
-
-const routing = {
-  severities: z
-    .array(z.enum(severities))
-    .min(1)
-    .max(severities.length)
-    .default([...severities]),
-  rules: z.array(alertName).min(1).max(100).nullable().default(null),
-  tenants: z.array(tenantId).min(1).max(1_000).nullable().default(null),
-  enabled: z.boolean().default(true),
-};
-
-const channelBody = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('webhook'), target: targetShapes.webhook.optional(), ...routing }),
-  z.strictObject({ kind: z.literal('email'), target: targetShapes.email.optional(), ...routing }),
-  z.strictObject({ kind: z.literal('slack'), target: targetShapes.slack.optional(), ...routing }),
-  z.strictObject({ kind: z.literal('pagerduty'), target: targetShapes.pagerduty.optional(), ...routing }),
-]);
 
 const deliverySchema = z.object({
   id: z.uuid().describe('The `Idempotency-Key` of the message'),
@@ -102,17 +84,12 @@ function registerChannels(instance: FastifyInstance): void {
         operationId: 'setAlertChannel',
         summary: 'Add a channel, or change it; a target that is left out stays as it is',
         params,
-        body: channelBody,
+        body: channelConfig,
         response: { 200: channelSchema, 201: channelSchema },
       },
     },
     async (request, reply) => {
-      const { target, ...change } = request.body;
-      const { channel, created } = await setAlertChannel(request.operation(), {
-        ...change,
-        name: request.params.name,
-        target: target && parseTarget(change.kind, target),
-      });
+      const { channel, created } = await setAlertChannel(request.operation(), channelChange(request.params.name, request.body));
       return reply.code(created ? 201 : 200).send(toAnswer(channel));
     },
   );

@@ -1,5 +1,6 @@
 import {
   type AlertOverride,
+  alertName,
   deleteAlertOverride,
   deleteAlertRule,
   listAlertOverrides,
@@ -17,7 +18,6 @@ import { filledText, tenantId, text } from '../schemas.ts';
 
 const tags = ['alerts'];
 
-export const alertName = z.string().regex(/^[a-z][a-z0-9_-]{0,59}$/, 'lower-case letters, digits, _ and -, a letter first');
 const threshold = z.number().positive().max(1e9);
 const minutes = z.int().min(0).max(1_440);
 
