@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
 import { registerAlerts } from './commands/alerts.ts';
-import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerDiff } from './commands/diff.ts';
@@ -34,6 +33,5 @@ export const verbs: readonly Register[] = [
   registerQuotas,
   registerUsage,
   registerTop,
-  registerAlerts,
   registerAlerts,
 ];
