@@ -9,6 +9,7 @@ import { registerPlans } from './commands/plans.ts';
 import { registerQuotas } from './commands/quotas.ts';
 import { registerRollback } from './commands/rollback.ts';
 import { registerServe } from './commands/serve.ts';
+import { registerTenantTransfer } from './commands/tenants-transfer.ts';
 import { registerTop } from './commands/top.ts';
 import { registerUp } from './commands/up.ts';
 import { registerUsage } from './commands/usage.ts';
@@ -33,5 +34,6 @@ export const verbs: readonly Register[] = [
   registerQuotas,
   registerUsage,
   registerTop,
+  registerTenantTransfer,
   registerAlerts,
 ];

@@ -6,7 +6,7 @@ import { PartywallError } from '../../errors.ts';
 import { modelFingerprint } from '../../model/fingerprint.ts';
 import { quoted } from '../../model/table-name.ts';
 import { copyRows } from './copy-rows.ts';
-import { type ExportHeader, exportFormat, exportVersion, type Row, rowBytesMax, tableSum, trailerOf } from './layout.ts';
+import { type ExportHeader, type ExportTrailer, exportFormat, exportVersion, type Row, rowBytesMax, tableSum, trailerOf } from './layout.ts';
 import { directoryEntry, openTransfer, pinTexts } from './session.ts';
 import { headOf, rowsQuery, scopedRelations, type TransferTable, transferTables } from './tables.ts';
 
@@ -21,46 +21,50 @@ export interface ExportOptions {
 /**
  * Everything of one tenant as one JSON document, in pieces of text: one consistent snapshot, the rows of the root and of every scoped table.
  * Nothing is opened before the first piece is asked for, and all is closed when the generator ends, also before its end. A document that
- * was cut short has no trailer. Recorded in the tenant's audit log, complete or not.
+ * was cut short has no trailer; that of a whole one is returned too. Recorded in the tenant's audit log, complete or not.
  *
  * @throws PartywallError tenant_unknown, transfers_busy (with the first piece); export_too_large (a row over `rowBytesMax`)
  */
-export async function* exportTenant(operation: Operation, input: { readonly tenant: string }, options: ExportOptions = {}): AsyncGenerator<string> {
+export async function* exportTenant(
+  operation: Operation,
+  input: { readonly tenant: string },
+  options: ExportOptions = {},
+): AsyncGenerator<string, ExportTrailer> {
   const { tenant } = input;
   await directoryEntry(operation.database.pool, tenant);
   const { client, close } = await openTransfer(operation.database);
   try {
-    yield* write(client, operation, tenant, options);
+    const trailer = yield* write(client, operation, tenant, options);
     close(true);
+    return trailer;
   } finally {
     close(false);
   }
 }
 
-async function* write(client: pg.PoolClient, operation: Operation, tenant: string, options: ExportOptions): AsyncGenerator<string> {
-  const { header, tables } = await openSnapshot(client, operation, tenant);
+async function* write(client: pg.PoolClient, operation: Operation, tenant: string, options: ExportOptions): AsyncGenerator<string, ExportTrailer> {
+  const snapshot = await openSnapshot(client, operation, tenant);
   const progress = { rows: 0, complete: false };
   const record = (details: Readonly<Record<string, unknown>>) => appendAudit(operation.database.pool, operation, { tenant, action: 'tenant.export', details });
   try {
-    for await (const piece of document(client, { header, tables }, (table, rows) => {
+    const trailer = yield* document(client, snapshot, (table, rows) => {
+      operation.signal?.throwIfAborted();
       progress.rows += rows;
       options.onProgress?.({ table, rows: progress.rows });
-    })) {
-      operation.signal?.throwIfAborted();
-      if (typeof piece === 'string') {
-        yield piece;
-        continue;
-      }
-      // Before the last piece: nobody holds a complete export that is not on record.
-      await record({ complete: true, rows: piece.rows, sha256: piece.sha256, tables: Object.fromEntries(piece.tables.map(({ name, rows }) => [name, rows])) });
-      progress.complete = true;
-      yield `"trailer":${JSON.stringify(piece)}}\n`;
-    }
+    });
     await client.query('commit');
+    const { rows, sha256, tables } = trailer;
+    // Before the last piece: nobody holds a complete export that is not on record.
+    await record({ complete: true, rows, sha256, tables: Object.fromEntries(tables.map((table) => [table.name, table.rows])) });
+    progress.complete = true;
+    yield `"trailer":${JSON.stringify(trailer)}}\n`;
+    return trailer;
   } finally {
     if (!progress.complete) await record({ complete: false, rows: progress.rows });
   }
 }
+
+type OnRows = (table: string, rows: number) => void;
 
 interface Snapshot {
   readonly header: ExportHeader;
@@ -94,8 +98,8 @@ async function openSnapshot(client: pg.PoolClient, { database }: Operation, tena
   };
 }
 
-/** The document up to its trailer as text, then the trailer. */
-async function* document(client: pg.ClientBase, { header, tables }: Snapshot, onRows: (table: string, rows: number) => void) {
+/** The document up to its trailer. */
+async function* document(client: pg.ClientBase, { header, tables }: Snapshot, onRows: OnRows): AsyncGenerator<string, ExportTrailer> {
   yield `{"header":${JSON.stringify(header)},\n"tables":{`;
   const sums = [];
   for (const [at, table] of tables.entries()) {
@@ -118,7 +122,7 @@ async function* document(client: pg.ClientBase, { header, tables }: Snapshot, on
     sums.push(sum.total());
   }
   yield '},\n';
-  yield trailerOf(header, sums);
+  return trailerOf(header, sums);
 }
 
 function rowText(names: readonly string[], row: Row): string {
