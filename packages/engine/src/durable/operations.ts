@@ -109,6 +109,15 @@ order by o.started_at desc, o.id desc limit $5`,
   return rows.map((row) => ({ ...operationOf(row), cursor: { at: Number(row.at), id: row.id } }));
 }
 
+/** Operations that are under way, those that did not move for longest first. */
+export async function runningOperations(pool: pg.Pool, limit: number): Promise<LongOperation[]> {
+  const { rows } = await pool.query<OperationRow>(
+    `select ${columns} from partywall_control.operations o where o.state = 'running' order by o.changed_at limit $1`,
+    [limit],
+  );
+  return rows.map(operationOf);
+}
+
 /** Says what an operation is at; `done` adds to what was done before. */
 export async function reportProgress(client: pg.ClientBase | pg.Pool, id: string, progress: { readonly step: string; readonly done?: number }): Promise<void> {
   await client.query('update partywall_control.operations o set step = $2, done = o.done + $3, changed_at = now() where o.id = $1', [
