@@ -138,9 +138,12 @@ test('a statement that is running is listed with its tenant and without its valu
     await client.query("select pg_sleep(60), 'secret'").catch(() => undefined);
   });
   const backend = await pid.promise;
-  await expect.poll(() => runningStatements(operation, { runningMs: 20 })).toMatchObject([{ tenantId: alder, statement: 'select pg_sleep(?), ?' }]);
-  expect(await runningStatements(operation, { runningMs: 60_000 })).toEqual([]);
-  await database.query('select pg_cancel_backend($1)', [backend]);
+  try {
+    await expect.poll(() => runningStatements(operation, { runningMs: 20 })).toMatchObject([{ tenantId: alder, statement: 'select pg_sleep(?), ?' }]);
+    expect(await runningStatements(operation, { runningMs: 60_000 })).toEqual([]);
+  } finally {
+    await database.query('select pg_cancel_backend($1)', [backend]);
+  }
   await slow;
 });
 
