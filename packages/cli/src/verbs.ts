@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
+import { registerAudit } from './commands/audit.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
@@ -34,6 +35,7 @@ export const verbs: readonly Register[] = [
   registerQuotas,
   registerUsage,
   registerTop,
+  registerAudit,
   registerTenantTransfer,
   registerAlerts,
 ];

@@ -72,7 +72,7 @@ export function checkChain(tenant: string, after: Pick<ChainMark, 'seq' | 'hash'
       }
       const beyond = marks.filter(({ seq }) => seq > end.seq).sort((left, right) => right.seq - left.seq)[0];
       if (beyond && head !== 'unknown') {
-        return fault(end.seq + 1, 'missing', `${records(end.seq + 1, beyond.seq)} missing at the end: the anchor of ${beyond.at} saw them`);
+        return fault(end.seq + 1, 'missing', `${records(end.seq + 1, beyond.seq)} missing at the end: the anchor of ${beyond.at} reaches further`);
       }
       return typeof after === 'object' ? rewritten(begin.seq, begin.hash) : undefined;
     },

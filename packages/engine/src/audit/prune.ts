@@ -4,7 +4,7 @@ import { type MarkWriter, markWriter } from './marks.ts';
 
 export interface PruneReport {
   readonly chains: { readonly visited: number; readonly of: number };
-  /** Chains that lost records, and how many records went. */
+  /** Chains that lost records, and how many records went; of a dry run, how many would. */
   readonly pruned: number;
   readonly removed: number;
   /** Chains whose tenant is under a legal hold: nothing of theirs went. */
@@ -23,9 +23,9 @@ const recordsAtOnce = 2_000;
  *
  * Bounded transactions: interrupted, it has pruned a part, and the next run goes on.
  */
-export async function pruneAudit(operation: Operation): Promise<PruneReport> {
+export async function pruneAudit(operation: Operation, { dryRun = false }: { readonly dryRun?: boolean } = {}): Promise<PruneReport> {
   const { pool, keyring } = operation.database;
-  const writer = await markWriter(keyring);
+  const prune = dryRun ? countOld(operation) : pruneChain(operation, await markWriter(keyring));
   let [visited, pruned, removed, held] = [0, 0, 0, 0];
   let after: string | undefined;
   for (;;) {
@@ -38,7 +38,7 @@ from partywall_control.audit_heads h where $1::text is null or h.tenant_id > $1 
       operation.signal?.throwIfAborted();
       visited += 1;
       if (chain.held) held += 1;
-      const gone = chain.held ? 0 : await pruneChain(operation, writer, chain.tenant);
+      const gone = chain.held ? 0 : await prune(chain.tenant);
       removed += gone;
       if (gone > 0) pruned += 1;
     }
@@ -57,11 +57,21 @@ interface Prunable {
   readonly before: number;
 }
 
-async function pruneChain(operation: Operation, writer: MarkWriter, tenant: string): Promise<number> {
-  let removed = 0;
-  for (;;) {
-    operation.signal?.throwIfAborted();
-    const gone = await transaction(operation.database.pool, async (client) => {
+/** Counts by age alone: where a clock was set back, a younger record may keep some of them. */
+function countOld({ database: { pool } }: Operation): (tenant: string) => Promise<number> {
+  return async (tenant) => {
+    const { rows } = await pool.query<{ old: number }>(
+      'select count(*)::float8 as old from partywall_control.audit_records r where r.tenant_id = $1 and r.at < partywall_control.audit_kept_since($1)',
+      [tenant],
+    );
+    return rows[0]?.old ?? 0;
+  };
+}
+
+/** Prunes one chain and returns how many of its records went. */
+function pruneChain(operation: Operation, writer: MarkWriter): (tenant: string) => Promise<number> {
+  const batch = (tenant: string): Promise<number> =>
+    transaction(operation.database.pool, async (client) => {
       const { rows } = await client.query<Prunable>(
         `select p.seq::float8 as seq, encode(p.hash, 'hex') as hash, p.count::float8 as count, p.removed_before::float8 as before
 from partywall_control.prunable_audit($1, $2) p`,
@@ -83,7 +93,12 @@ from partywall_control.prunable_audit($1, $2) p`,
       await appendAudit(client, operation, { tenant: tenant === '' ? null : tenant, action: 'audit.prune', details: { through: seq, hash, removed: count } });
       return count;
     });
-    removed += gone;
-    if (gone < recordsAtOnce) return removed;
-  }
+  return async (tenant) => {
+    for (let removed = 0; ; ) {
+      operation.signal?.throwIfAborted();
+      const gone = await batch(tenant);
+      removed += gone;
+      if (gone < recordsAtOnce) return removed;
+    }
+  };
 }

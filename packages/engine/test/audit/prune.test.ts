@@ -43,6 +43,7 @@ test('each tier keeps its records as long as its plan says, and what remains sti
   }
   await aged('gone for good', [2556, 2554]);
 
+  expect(await pruneAudit(operation, { dryRun: true })).toMatchObject({ pruned: 5, removed: 9, held: 0 });
   const report = await pruneAudit(operation);
   expect(report).toMatchObject({ pruned: 5, removed: 9, held: 0 });
   expect(report.chains.visited).toBe(report.chains.of);

@@ -180,7 +180,7 @@ describe('an anchor', () => {
   test('shows a chain that was cut together with its head', async () => {
     await anchored();
     expect((await tamper(...cutFrom(5))).faults).toMatchObject([
-      { seq: 5, kind: 'missing', message: /^records 5 to 6 are missing at the end: the anchor of \S+ saw them$/ },
+      { seq: 5, kind: 'missing', message: /^records 5 to 6 are missing at the end: the anchor of \S+ reaches further$/ },
     ]);
   });
 
