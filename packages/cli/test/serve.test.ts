@@ -25,7 +25,8 @@ async function controlled() {
 
 test('it serves until SIGTERM, logs on standard error, and ends with 0', async () => {
   const on = await controlled();
-  const child = startCommand(['serve', '--port', '0'], on);
+  const metricsToken = 'a token for the collector';
+  const child = startCommand(['serve', '--port', '0'], { ...on, env: { ...on.env, PARTYWALL_METRICS_TOKEN: metricsToken } });
   let [out, log] = ['', ''];
   child.stdout.on('data', (text) => {
     out += text;
@@ -36,8 +37,11 @@ test('it serves until SIGTERM, logs on standard error, and ends with 0', async (
   await printed(child.stdout, 'serving on http://127.0.0.1:');
   const [url = ''] = /http:\S+/.exec(out) ?? [];
   expect((await fetch(`${url}/api/health`)).status).toBe(200);
+  expect((await fetch(`${url}/metrics`)).status).toBe(401);
+  expect((await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${metricsToken}` } })).status).toBe(200);
   child.kill('SIGTERM');
   expect(await once(child, 'close')).toEqual([0, null]);
+  expect(log).not.toContain(metricsToken);
   expect(log).toContain('"route":"/api/health"');
   expect(log).not.toContain(secret);
 });

@@ -3,7 +3,8 @@ import { PartywallError } from '@partywall/engine';
 import type { LogLevel, ServeOptions } from '@partywall/server';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { loadConfig } from '../config-file.ts';
-import { type Answer, type CommandContext, connectionString, type Start } from '../context.ts';
+import type { Answer, CommandContext, Start } from '../context.ts';
+import { serviceUrl } from '../control.ts';
 import { deliveryOptions } from '../delivery.ts';
 import { stateFolder } from '../embedded.ts';
 import { helpEnding } from './help.ts';
@@ -25,7 +26,8 @@ export function registerServe(program: Command, start: Start): void {
     .description(
       'Serve the control plane over HTTP: tenants, people, quotas, usage, alerts, audit. Connects as the service role, whose connection string is ' +
         '--url or PARTYWALL_SERVICE_URL. PARTYWALL_SECRET, at least 32 bytes and the same for all servers, signs sessions. Refuses to start with a ' +
-        'list of all that is wrong. PARTYWALL_SMTP_URL is the mail server for alerts and invitations. Ctrl-C and SIGTERM let requests end first.',
+        'list of all that is wrong. PARTYWALL_SMTP_URL is the mail server for alerts and invitations, PARTYWALL_METRICS_TOKEN the ' +
+        'bearer token of /metrics. Ctrl-C and SIGTERM let requests end first.',
     )
     .option('--port <port>', 'port to listen on (default: PORT, else 5000)', parsePort)
     .option('--host <address>', 'address to listen on (default: HOST, else 127.0.0.1)')
@@ -83,19 +85,10 @@ async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<Ser
     },
     delivery,
     trustProxy: flags.trustProxy ?? list(env['PARTYWALL_TRUST_PROXY']),
+    ...(env['PARTYWALL_METRICS_TOKEN'] && { metricsToken: env['PARTYWALL_METRICS_TOKEN'] }),
     ...(flags.logLevel && { logLevel: flags.logLevel }),
     logTo: { write: (line) => ctx.talk.line(line.trimEnd()) },
   };
-}
-
-function serviceUrl(ctx: CommandContext): string {
-  const url = ctx.options.url ?? ctx.env['PARTYWALL_SERVICE_URL'];
-  if (!url) {
-    throw new PartywallError('usage', 'connecting as the service role: no connection string given', {
-      hint: 'pass --url, or set PARTYWALL_SERVICE_URL; `partywall up` writes it to .partywall',
-    });
-  }
-  return connectionString(url, ctx.options.url === undefined ? 'PARTYWALL_SERVICE_URL' : '--url');
 }
 
 function list(text = ''): string[] {
