@@ -41,7 +41,7 @@ export const boundedServer = {
   frameworkErrors: (error, request, reply) => {
     const answer = problemOf(error);
     reply.hijack();
-    reply.raw.writeHead(answer.status, { 'content-type': 'application/problem+json', 'x-content-type-options': 'nosniff' });
+    reply.raw.writeHead(answer.status, { 'content-type': 'application/problem+json', 'x-content-type-options': 'nosniff', 'x-request-id': request.id });
     reply.raw.end(JSON.stringify(answer.body(request.id)));
   },
 } satisfies FastifyServerOptions;

@@ -10,6 +10,7 @@ export interface OpenApiOperation {
   readonly summary?: string;
   readonly tags?: readonly string[];
   readonly 'x-partywall-access'?: string;
+  readonly 'x-partywall-scope'?: string;
   readonly parameters?: readonly {
     readonly in: 'path' | 'query' | 'header';
     readonly name: string;

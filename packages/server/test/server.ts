@@ -12,7 +12,9 @@ export interface ServerFixture extends ControlFixture {
 }
 
 const secret = 'a secret of the tests, thirty-two bytes and more';
-const baseUrl = 'http://localhost:5000';
+
+/** What sign-in is told where a test says nothing else. */
+export const people = { secret, baseUrl: 'http://localhost:5000' };
 
 interface FixtureOptions extends Partial<ServerOptions> {
   readonly fastify?: FastifyServerOptions;
@@ -30,7 +32,7 @@ export async function serverFixture(
   before?.(server);
   await server.register(partywall, {
     database: fixture.control,
-    people: { secret, baseUrl },
+    people,
     limits: { requestsPerMinute: 1_000_000, attemptsPerMinute: 1_000_000 },
     ...changes,
   });
