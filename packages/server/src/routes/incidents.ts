@@ -66,7 +66,7 @@ export function registerIncidents(instance: FastifyInstance, mail: SendMail | un
         details: { contacts: contacts.length, recipients },
       });
       if (recipients < contacts.length) request.log.warn({ tenant, failed: contacts.length - recipients }, 'a notice could not be handed over');
-      if (recipients === 0) throw problem('mail_unavailable');
+      if (recipients === 0 && contacts.length > 0) throw problem('mail_unavailable');
       return { recipients };
     },
   );
