@@ -63,12 +63,8 @@ function alertLines(alert: Alert): string[] {
   ];
 }
 
-/** One line for people. What somebody else named cannot break it, nor hide in it. */
+/** One line for people. */
 function sentence(claim: Claim): string {
-  return words(claim).replaceAll(/\p{C}+/gu, ' ');
-}
-
-function words(claim: Claim): string {
   switch (claim.event) {
     case 'opened':
     case 'escalated':
@@ -78,7 +74,7 @@ function words(claim: Claim): string {
     case 'digest':
       return digestSentence(claim.payload);
     case 'test':
-      return `[test] Partywall reaches channel ${claim.channel.name}; asked for by ${claim.payload.requestedBy}`;
+      return `[test] Partywall reaches channel ${claim.channel.name}; asked for by ${claim.payload.requestedBy.replaceAll(/\p{C}+/gu, ' ')}`;
   }
 }
 

@@ -86,11 +86,12 @@ export function toAlert(row: AlertRow): Alert {
   };
 }
 
-/** `Acme: Storage at 85.2 % (warning at 80 %)`. Line breaks and invisible characters of a tenant's name do not get into mail subjects. */
+/** `Acme: Storage at 85.2 % (warning at 80 %)`. A tenant's name brings no line break into a mail's subject, and no escape sequence to a terminal. */
 function messageOf({ tenant_id, tenant_name, title, metric, value, severity, threshold }: AlertRow): string {
   const { unit, inclusive } = metrics[metric];
-  const who = tenant_id === '' ? 'System' : (tenant_name ?? tenant_id).replaceAll(/\p{C}+/gu, ' ');
-  return `${who}: ${title} at ${rounded(value)} ${unit} (${severity} ${inclusive ? 'at' : 'over'} ${rounded(threshold)} ${unit})`;
+  const who = tenant_id === '' ? 'System' : (tenant_name ?? tenant_id);
+  const message = `${who}: ${title} at ${rounded(value)} ${unit} (${severity} ${inclusive ? 'at' : 'over'} ${rounded(threshold)} ${unit})`;
+  return message.replaceAll(/\p{C}+/gu, ' ');
 }
 
 function rounded(value: number): string {

@@ -159,8 +159,8 @@ test('connections are measured against what the server allows', async () => {
   await setAlertRule(operation(), { ...rule, enabled: true });
 });
 
-test('ten evaluations at once open an alert once, and tell of it once', async () => {
-  await tenantWith('crowd', 90);
+test('ten evaluations at once open and escalate an alert once, and tell of it once', async () => {
+  const tenant = await tenantWith('crowd', 90);
   await setAlertChannel(operation(), {
     name: 'ops',
     kind: 'webhook',
@@ -170,10 +170,19 @@ test('ten evaluations at once open an alert once, and tell of it once', async ()
     tenants: null,
     enabled: true,
   });
-  const evaluations = await Promise.all(Array.from({ length: 10 }, () => evaluateAlerts(operation())));
-  expect(evaluations.reduce((sum, { opened }) => sum + opened, 0)).toBe(1);
-  const { rows } = await query('select event, status from partywall_control.deliveries');
-  expect(rows).toEqual([{ event: 'opened', status: 'waiting' }]);
+  const tenAtOnce = async (): Promise<{ opened: number; escalated: number }> => {
+    const evaluations = await Promise.all(Array.from({ length: 10 }, () => evaluateAlerts(operation())));
+    const sum = (of: 'opened' | 'escalated'): number => evaluations.reduce((total, evaluation) => total + evaluation[of], 0);
+    return { opened: sum('opened'), escalated: sum('escalated') };
+  };
+  expect(await tenAtOnce()).toEqual({ opened: 1, escalated: 0 });
+  await addCustomers(tenant, 6);
+  expect(await tenAtOnce()).toEqual({ opened: 0, escalated: 1 });
+  const { rows } = await query('select event, status from partywall_control.deliveries order by seq');
+  expect(rows).toEqual([
+    { event: 'opened', status: 'waiting' },
+    { event: 'escalated', status: 'waiting' },
+  ]);
 });
 
 test('alerts of a tenant that is suspended, deleted or gone end quietly: people are not told, machines are', async () => {
