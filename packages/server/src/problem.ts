@@ -105,6 +105,8 @@ const titles: Readonly<Record<number, string>> = {
 const bySqlState: Readonly<Record<string, ServerErrorCode>> = {
   '22001': 'invalid_request', // string_data_right_truncation
   '22003': 'invalid_request', // numeric_value_out_of_range
+  '22007': 'invalid_request', // invalid_datetime_format
+  '22008': 'invalid_request', // datetime_field_overflow
   '22021': 'invalid_request', // character_not_in_repertoire
   '22P05': 'invalid_request', // untranslatable_character
   '23503': 'unknown_reference', // foreign_key_violation

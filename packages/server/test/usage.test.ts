@@ -123,3 +123,16 @@ test('connections and slow statements are told by tenant, without values', async
   expect((await get(`/api/admin/slow-queries?tenantId=${birch}`, superAdmin)).json()).toMatchObject({ items: [], running: [], server: null });
   expect((await get('/api/admin/slow-queries', adminOfAlder)).statusCode).toBe(403);
 });
+
+test.each([
+  ['not a cursor', 'x'],
+  ['of another list', Buffer.from('["a"]').toString('base64url')],
+  [
+    'with a year that no database has',
+    Buffer.from(JSON.stringify({ maxMs: 1, tenantId: null, hour: '0000-01-01T00:00:00Z', fingerprint: 'f' })).toString('base64url'),
+  ],
+  ['with SQL in it', Buffer.from(JSON.stringify({ maxMs: 1, tenantId: "' or true --", hour: '2026-01-01T00:00:00Z', fingerprint: "'" })).toString('base64url')],
+])('a cursor that is %s costs the one who sends it an error, or shows what they may see', async (_, cursor) => {
+  const { statusCode } = await get(`/api/admin/slow-queries?cursor=${cursor}`, superAdmin);
+  expect([200, 400]).toContain(statusCode);
+});
