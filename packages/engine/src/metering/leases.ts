@@ -79,6 +79,7 @@ export class CallLeases {
   #ended: Holding[] = [];
   readonly #timer: NodeJS.Timeout;
   #reporting: Promise<void> | undefined;
+  #nextReport: Promise<void> | undefined;
 
   constructor(database: ControlDatabase, options: CallLeaseOptions = {}) {
     this.#database = database;
@@ -99,19 +100,32 @@ export class CallLeases {
     return this.#decide(holding, now);
   }
 
-  /** Tells what was used, and takes in what is in force. */
+  /** Tells what was used until now, and takes in what is in force. */
   report(): Promise<void> {
-    this.#reporting ??= this.#report(false).finally(() => {
-      this.#reporting = undefined;
-    });
-    return this.#reporting;
+    if (!this.#reporting) return this.#startReport();
+    // The one that runs may have been sent before what was used last.
+    this.#nextReport ??= this.#reporting
+      .catch(() => undefined)
+      .then(() => {
+        this.#nextReport = undefined;
+        return this.#startReport();
+      });
+    return this.#nextReport;
   }
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
     await this.#reporting?.catch(() => undefined);
+    await this.#nextReport?.catch(() => undefined);
     await Promise.all([...this.#holdings.values()].map(({ asking }) => asking?.catch(() => undefined)));
     await this.#report(true);
+  }
+
+  #startReport(): Promise<void> {
+    this.#reporting = this.#report(false).finally(() => {
+      this.#reporting = undefined;
+    });
+    return this.#reporting;
   }
 
   #decide(holding: Holding, now: number): CallVerdict | Promise<CallVerdict> {
