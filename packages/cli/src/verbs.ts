@@ -6,10 +6,13 @@ import { registerCheck } from './commands/check.ts';
 import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerInit } from './commands/init.ts';
+import { registerMigrate } from './commands/migrate.ts';
 import { registerPlans } from './commands/plans.ts';
 import { registerQuotas } from './commands/quotas.ts';
 import { registerRollback } from './commands/rollback.ts';
 import { registerServe } from './commands/serve.ts';
+import { registerTenants } from './commands/tenants.ts';
+import { registerTenantDeletion } from './commands/tenants-delete.ts';
 import { registerTenantTransfer } from './commands/tenants-transfer.ts';
 import { registerTop } from './commands/top.ts';
 import { registerUp } from './commands/up.ts';
@@ -30,7 +33,10 @@ export const verbs: readonly Register[] = [
   registerRollback,
   registerDoctor,
   registerUp,
+  registerMigrate,
   registerServe,
+  registerTenants,
+  registerTenantDeletion,
   registerPlans,
   registerQuotas,
   registerUsage,
