@@ -136,3 +136,13 @@ test.each([
   const { statusCode } = await get(`/api/admin/slow-queries?cursor=${cursor}`, superAdmin);
   expect([200, 400]).toContain(statusCode);
 });
+
+test('a server that is stopped in order has written all it counted', async () => {
+  const stopped = await serverFixture((app) => {
+    app.get('/api/open', { config: { access: 'public' } }, async () => 'open');
+  });
+  for (let n = 0; n < 25; n += 1) await stopped.server.inject('/api/open');
+  await stopped.server.close();
+  const { rows } = await stopped.database.query("select sum(calls)::int as calls from partywall_control.request_minutes where tenant_id = ''");
+  expect(rows).toEqual([{ calls: 25 }]);
+});

@@ -38,7 +38,7 @@ export async function systemUsage(operation: Operation): Promise<SystemUsage> {
     pool.query<{ role: string; state: string; n: string; limit: number | null }>(
       `select coalesce(a.usename, '-') as role, coalesce(a.state, 'hidden') as state, count(*) as n, nullif(max(r.rolconnlimit), -1) as limit
 from pg_stat_activity a left join pg_roles r on r.oid = a.usesysid
-where a.datname = current_database() and a.backend_type = 'client backend' group by 1, 2 order by 3 desc, 1, 2 limit 100`,
+where a.datname = current_database() and ${isClient} group by 1, 2 order by 3 desc, 1, 2 limit 100`,
     ),
     pool.query<FactsRow>(factsSql),
   ]);
@@ -73,9 +73,12 @@ interface FactsRow {
   readonly oldest: number | null;
 }
 
+/** What kind of process it is cannot be seen either, of another role's; background workers are few. */
+const isClient = "coalesce(a.backend_type, 'client backend') = 'client backend'";
+
 /** Connections of the whole server, because its limit is; the rest of this database. */
 const factsSql = `select
-  (select count(*) from pg_stat_activity a where a.backend_type = 'client backend') as used,
+  (select count(*) from pg_stat_activity a where a.datid is not null and ${isClient}) as used,
   current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int as max,
   pg_database_size(d.datid) as bytes, d.blks_hit / nullif(d.blks_hit + d.blks_read, 0)::double precision as hits, d.deadlocks,
   d.xact_rollback / nullif(d.xact_commit + d.xact_rollback, 0)::double precision as rollbacks,

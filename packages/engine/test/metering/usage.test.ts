@@ -131,6 +131,20 @@ test('the session of a transaction is its tenant’s, and nobody’s after it', 
   expect(await tenantSessions(operation)).toEqual([]);
 });
 
+test('where the service role may not look into sessions, their tenant is still told', async () => {
+  await database.query(`revoke pg_read_all_stats from ${fixture.model.roles.service}`);
+  try {
+    await inside(birch, async () => {
+      expect(await tenantSessions(operation)).toMatchObject([
+        { tenantId: birch, role: fixture.model.roles.app, state: null, statement: null, statementMs: null },
+      ]);
+      expect((await systemUsage(operation)).connections.byRole.map(({ state }) => state)).toContain('hidden');
+    });
+  } finally {
+    await database.query(`grant pg_read_all_stats to ${fixture.model.roles.service}`);
+  }
+});
+
 test('a statement that is running is listed with its tenant and without its values', async () => {
   const pid = Promise.withResolvers<number>();
   const slow = inside(alder, async (client) => {
