@@ -133,5 +133,6 @@ async function atMost(milliseconds: number, work: Promise<void>): Promise<void> 
 /** The same without a window: for a route that is bounded by itself. */
 export async function recordForeign(operation: Operation, wanted: string, target: string): Promise<void> {
   const tenant = await existing(operation.database, wanted);
-  await appendDenial(operation, { tenant, action: 'access.cross_tenant', target, details: { wanted } });
+  const actor = { ...operation.actor, name: undefined };
+  await appendDenial({ ...operation, actor }, { tenant, action: 'access.cross_tenant', target, details: { wanted } });
 }
