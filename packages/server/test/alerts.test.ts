@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { receiver } from './delivery/receiver.ts';
 import { serverFixture } from './server.ts';
@@ -293,4 +294,31 @@ describe('channels', () => {
     await tenantWith('Quiet', 99);
     expect((await ask('POST', '/api/admin/alerts/evaluate')).body).toMatchObject({ opened: 1, deliveries: 0 });
   });
+});
+
+test('every request of docs/guide/alerts.md works as written', async () => {
+  const target = await receiver();
+  const { tenant, admin } = await tenantWith('Guide', 99);
+  await ask('POST', '/api/admin/alerts/evaluate');
+  const [alert] = (await ask('GET', '/api/admin/alerts')).body.items ?? [];
+  const guide = await readFile(new URL('../../../docs/guide/alerts.md', import.meta.url), 'utf8');
+  const filled = guide
+    .replaceAll('\\\n', ' ')
+    .replaceAll('$TENANT"', `${tenant}"`)
+    .replaceAll('$TENANT/', `${tenant}/`)
+    .replaceAll('$ALERT', String(alert?.['id']))
+    .replaceAll('https://hooks.slack.com', target.url);
+  const commands = filled.split('\n').filter((line) => line.startsWith('curl '));
+  const asked = [];
+  for (const command of commands) {
+    const [, method = 'GET'] = /-X (\w+)/.exec(command) ?? [];
+    const [, body] = /-d '([^']*)'/.exec(command) ?? [];
+    const [, url = ''] = /http:\/\/localhost:5000([^\s"]+)/.exec(command) ?? [];
+    const headers = { ...(command.includes('$TENANT_ADMIN_TOKEN') ? admin : operator.headers), ...(body && { 'content-type': 'application/json' }) };
+    const answer = await server.inject({ method: method as 'GET', url, headers, ...(body && { payload: body }) });
+    asked.push(`${method} ${url.replace(/\?.*/, '')}`);
+    expect(answer.statusCode, `${command}\n${answer.body}`).toBeLessThan(300);
+  }
+  expect(asked.length).toBeGreaterThan(12);
+  expect(target.received, 'the channel of the guide was tested').toHaveLength(1);
 });
