@@ -1,6 +1,6 @@
 import { once } from 'node:events';
-import { connect, installControl, parseModel } from '@partywall/engine';
-import { expect, test } from 'vitest';
+import { ident, systemDatabaseName } from '@partywall/engine';
+import { afterAll, expect, test } from 'vitest';
 import { outcome, partywall, printed, startCommand } from './support/command.ts';
 import { portal } from './support/portal.ts';
 
@@ -9,17 +9,8 @@ const secret = 'a secret of the tests, thirty-two bytes and more';
 async function controlled() {
   const on = await portal();
   await partywall(['apply', '--phase', 'expand'], on);
-  const model = parseModel({
-    tenant: { table: 'public.tenants', key: 'id' },
-    roles: on.roles,
-    tables: {
-      'public.customers': { scope: 'scoped', column: 'tenant_id', uniques: { customers_email_key: 'per tenant' } },
-      'public.notes': { scope: 'scoped', through: { table: 'public.customers', columns: 'customer_id' } },
-      'public.countries': { scope: 'shared' },
-    },
-  });
-  const client = await connect(on.database.url, { purpose: 'test' });
-  await installControl(client, model).finally(() => client.end());
+  await partywall(['migrate'], on);
+  afterAll(() => on.database.query(`drop database ${ident(systemDatabaseName(on.database.name))} with (force)`));
   return { cwd: on.cwd, env: { PARTYWALL_SERVICE_URL: on.database.urlAs(on.roles.service), PARTYWALL_SECRET: secret } };
 }
 

@@ -1,15 +1,29 @@
 import fs from 'node:fs/promises';
 import net from 'node:net';
-import { assertControl, type ControlDatabase, connect, controlPool, PartywallError, sqlState, type TenancyModel } from '@partywall/engine';
+import {
+  assertControl,
+  type ControlDatabase,
+  connect,
+  controlPool,
+  type Durable,
+  hasSystemDatabase,
+  PartywallError,
+  sqlState,
+  startDurable,
+  systemDatabaseUrl,
+  type TenancyModel,
+  works,
+} from '@partywall/engine';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type pg from 'pg';
 import { boundedServer } from './limits.ts';
 import { structuredLogs } from './logging.ts';
 import { peopleProblems } from './people/people-options.ts';
 import { partywall, type ServerOptions } from './plugin.ts';
+import { schedules } from './schedules.ts';
 
 /** The control plane as a server of its own. */
-export interface ServeOptions extends Omit<ServerOptions, 'database'> {
+export interface ServeOptions extends Omit<ServerOptions, 'database' | 'durable'> {
   /** Connection string of the service role. */
   readonly url: string;
   readonly model: TenancyModel;
@@ -61,13 +75,20 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     ...structuredLogs(logLevel, logTo),
     ...(trustProxy && { trustProxy: [...trustProxy] }),
   });
+  let durable: Durable | undefined;
+  const close = once(async () => {
+    await drain(app, drainTimeoutMs);
+    // What requests have started goes on in another server where it is not done by then.
+    await durable?.stop();
+    await database.pool.end();
+  });
   try {
-    await app.register(partywall, { ...server, database });
-    const address = await app.listen({ host, port });
-    const close = once(() => drain(app, database.pool, drainTimeoutMs));
-    return { url: address, close };
+    const onTrouble = (message: string): void => app.log.warn({ trouble: message }, 'work beside requests failed');
+    durable = await startDurable({ database, systemDatabaseUrl: systemDatabaseUrl(url), works, schedules: schedules(database), onTrouble });
+    await app.register(partywall, { ...server, database, durable });
+    return { url: await app.listen({ host, port }), close };
   } catch (error) {
-    await drain(app, database.pool, drainTimeoutMs);
+    await close();
     if (sqlState(error) === 'EADDRINUSE') throw new PartywallError('port_busy', `listening on ${host}:${port}: the port is in use`, { cause: error });
     throw error;
   }
@@ -131,7 +152,8 @@ async function roleProblems(client: pg.Client, model: TenancyModel): Promise<str
 async function controlProblems(client: pg.Client): Promise<string[]> {
   try {
     await assertControl(client);
-    return [];
+    if (await hasSystemDatabase(client)) return [];
+    return ['database: the one beside it, which remembers the steps of long operations, is missing; run `partywall migrate`'];
   } catch (error) {
     const hint = error instanceof PartywallError ? `; ${error.hint}` : '';
     return [`database: ${messageOf(error)}${hint}`];
@@ -142,13 +164,12 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-async function drain(app: FastifyInstance, pool: pg.Pool, timeoutMs: number): Promise<void> {
+async function drain(app: FastifyInstance, timeoutMs: number): Promise<void> {
   const deadline = setTimeout(() => app.server.closeAllConnections(), timeoutMs);
   try {
     await app.close();
   } finally {
     clearTimeout(deadline);
-    await pool.end();
   }
 }
 

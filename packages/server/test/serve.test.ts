@@ -1,6 +1,8 @@
+import { once } from 'node:events';
 import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
+import { connect, createSystemDatabase, ident, systemDatabaseName } from '@partywall/engine';
 import pg from 'pg';
 import { afterAll, expect, test } from 'vitest';
 import { controlDatabase } from '../../../test/support/control-database.ts';
@@ -9,6 +11,12 @@ import { type RunningServer, type ServeOptions, serve, signSessionToken } from '
 const secret = 'a secret of the tests, thirty-two bytes and more';
 const fixture = await controlDatabase();
 const { database, control } = fixture;
+const owner = await connect(database.url, { purpose: 'test' });
+await createSystemDatabase(owner, control.model.roles.service);
+afterAll(async () => {
+  await owner.query(`drop database if exists ${ident(systemDatabaseName(database.name))} with (force)`);
+  await owner.end();
+});
 const lines: string[] = [];
 const options: ServeOptions = {
   url: fixture.urls.service,
@@ -27,12 +35,21 @@ const start = async (changes: Partial<ServeOptions> = {}): Promise<RunningServer
 };
 afterAll(() => Promise.all(running.map((server) => server.close())));
 
-test('a served control plane answers on its port, and a second one on that port says that it is taken', async () => {
+test('a served control plane answers on its port until it is closed', async () => {
   const server = await start();
   expect(await (await fetch(`${server.url}/api/health`)).json()).toMatchObject({ status: 'ok' });
-  await expect(start({ port: Number(new URL(server.url).port) })).rejects.toMatchObject({ code: 'port_busy', exit: 2 });
   await server.close();
   await expect(fetch(`${server.url}/api/health`)).rejects.toThrow();
+  await expect.poll(connections, patience).toBe(0);
+});
+
+test('a port that somebody else listens on is named, and nothing is left behind', async () => {
+  const occupier = net.createServer().listen(0, '127.0.0.1');
+  await once(occupier, 'listening');
+  const address = occupier.address();
+  const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+  await expect(start({ port })).rejects.toMatchObject({ code: 'port_busy', exit: 2 });
+  occupier.close();
   await expect.poll(connections, patience).toBe(0);
 });
 
@@ -70,6 +87,10 @@ test('a service role that has lost its right, or has too many, and a database wi
   await database.query('alter table partywall_control.migrations rename to mislaid');
   expect(await details()).toMatchObject({ details: [expect.stringContaining('run `partywall migrate`')] });
   await database.query('alter table partywall_control.mislaid rename to migrations');
+  const system = systemDatabaseName(database.name);
+  await database.query(`alter database ${ident(system)} rename to ${ident(`${system}_mislaid`)}`);
+  expect(await details()).toMatchObject({ details: [expect.stringContaining('remembers the steps of long operations, is missing')] });
+  await database.query(`alter database ${ident(`${system}_mislaid`)} rename to ${ident(system)}`);
   const unreachable = serve({ ...options, url: 'postgresql://nobody:hidden@127.0.0.1:1/none' });
   const refusal = await unreachable.catch((error: unknown) => error);
   expect(refusal).toMatchObject({ details: [expect.stringContaining('nobody@127.0.0.1:1/none')] });

@@ -4,9 +4,8 @@ import type { LogLevel, ServeOptions } from '@partywall/server';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { loadConfig } from '../config-file.ts';
 import type { Answer, CommandContext, Start } from '../context.ts';
-import { serviceUrl } from '../control.ts';
+import { keyringFolder, serviceUrl } from '../control.ts';
 import { deliveryOptions } from '../delivery.ts';
-import { stateFolder } from '../embedded.ts';
 import { helpEnding } from './help.ts';
 
 interface ServeFlags {
@@ -25,7 +24,7 @@ export function registerServe(program: Command, start: Start): void {
     .summary('Serve the control plane over HTTP.')
     .description(
       'Serve the control plane over HTTP: tenants, people, quotas, usage, alerts, audit. Connects as the service role, whose connection string is ' +
-        '--url or PARTYWALL_SERVICE_URL. PARTYWALL_SECRET, at least 32 bytes and the same for all servers, signs sessions. Refuses to start with a ' +
+        '--url or PARTYWALL_SERVICE_URL. PARTYWALL_SECRET, at least 32 bytes and the same for all servers, signs sessions. PARTYWALL_SMTP_URL is the mail server, PARTYWALL_METRICS_TOKEN what /metrics asks for. Refuses to start with a ' +
         'list of all that is wrong. PARTYWALL_SMTP_URL is the mail server for alerts and invitations, PARTYWALL_METRICS_TOKEN the ' +
         'bearer token of /metrics. Ctrl-C and SIGTERM let requests end first.',
     )
@@ -74,7 +73,7 @@ async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<Ser
   return {
     url: serviceUrl(ctx),
     model,
-    keyring: path.resolve(ctx.cwd, flags.keyring ?? env['PARTYWALL_KEYRING'] ?? path.join(stateFolder, 'keyring')),
+    keyring: flags.keyring === undefined ? keyringFolder(ctx) : path.resolve(ctx.cwd, flags.keyring),
     port,
     host: flags.host ?? env['HOST'] ?? '127.0.0.1',
     people: {

@@ -1,0 +1,35 @@
+import {
+  anchorAudit,
+  type ControlDatabase,
+  evaluateAlerts,
+  type Operation,
+  pruneAudit,
+  pruneUsage,
+  purgeAlerts,
+  type Schedule,
+  surveyUsage,
+} from '@partywall/engine';
+
+/**
+ * What the control plane does by itself, in UTC. Of all servers of a database one does each; what fails is tried again at its next time. Each is also a
+ * command, for whoever mounts the server without `serve`.
+ */
+export function schedules(database: ControlDatabase): Schedule[] {
+  const operation: Operation = { database, actor: { kind: 'system', id: 'schedule' } };
+  const every = (name: string, cron: string, work: (operation: Operation) => Promise<unknown>): Schedule => ({
+    name,
+    cron,
+    run: async () => {
+      await work(operation);
+    },
+  });
+  return [
+    every('alerts.evaluate', '* * * * *', evaluateAlerts),
+    every('usage.survey', '7 * * * *', surveyUsage),
+    every('audit.anchor', '17 * * * *', anchorAudit),
+    // At night, apart from each other.
+    every('usage.prune', '10 3 * * *', pruneUsage),
+    every('alerts.purge', '20 3 * * *', purgeAlerts),
+    every('audit.prune', '30 3 * * *', pruneAudit),
+  ];
+}
