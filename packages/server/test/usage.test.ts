@@ -22,7 +22,7 @@ const ofAlder = await fixture.person({ memberships: { [alder]: 'member' } });
 const adminOfAlder = await fixture.person({ memberships: { [alder]: 'admin' } });
 const superAdmin = await fixture.person({ superAdmin: true });
 
-const get = (url: string, { headers }: { headers?: Record<string, string> } = {}) => server.inject({ url, headers });
+const get = (url: string, { headers = {} }: { readonly headers?: Record<string, string> } = {}) => server.inject({ url, headers });
 
 /** Calls and errors by tenant, once everything that was asked is written: the server writes every few seconds. */
 async function counts(): Promise<Record<string, { calls: number; errors: number }>> {
