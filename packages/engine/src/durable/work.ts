@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { sqlState } from '../db/connect.ts';
 import type { ControlDatabase, Operation } from '../db/operation.ts';
 import { PartywallError } from '../errors.ts';
 import { finishOperation, type LongOperation, readOperation } from './operations.ts';
@@ -43,10 +44,16 @@ export async function carryOut(database: ControlDatabase, works: Works, id: stri
     const operation: Operation = { database, actor, ...(requestId !== null && { requestId }) };
     await work({ operation, id, tenant, reason: reason ?? undefined, step });
   } catch (error) {
-    // The message of an error that nobody foresaw may quote rows; its name has to do.
-    await finishOperation(pool, id, error instanceof PartywallError ? error.message : `failed: ${error instanceof Error ? error.name : 'unknown'}`);
+    await finishOperation(pool, id, failureText(error));
     throw error;
   }
+}
+
+/** The message of an error that nobody foresaw may quote rows; what kind it is has to do. */
+function failureText(error: unknown): string {
+  if (error instanceof PartywallError) return error.message;
+  const state = sqlState(error);
+  return state === undefined ? `failed: ${error instanceof Error ? error.name : 'unknown'}` : `the database refused a step with code ${state}`;
 }
 
 /** Waits until an operation has ended, at most `timeoutMs`; returns it as it is then. */

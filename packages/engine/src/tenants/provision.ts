@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { appendAudit } from '../audit/append.ts';
+import { setApplicationPath } from '../db/application-path.ts';
 import { sqlState } from '../db/connect.ts';
 import { type Operation, transaction } from '../db/operation.ts';
 import { ident } from '../db/sql.ts';
@@ -58,6 +59,7 @@ async function attempt(operation: Operation, input: ProvisionInput, { key, hash,
   const { model } = operation.database;
   try {
     return await transaction(operation.database.pool, async (client) => {
+      await client.query(setApplicationPath(model));
       await client.query("select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('partywall:provision:' || $1, 0))", [key]);
       const known = await findProvisioned(client, key, hash);
       if (known) return { tenant: known, created: false };

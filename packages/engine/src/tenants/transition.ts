@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { appendAudit } from '../audit/append.ts';
+import { setApplicationPath } from '../db/application-path.ts';
 import { type Operation, transaction } from '../db/operation.ts';
 import { PartywallError } from '../errors.ts';
 import { type Fence, fence } from './fence.ts';
@@ -71,6 +72,7 @@ export async function changeStatus(
   const { model, clock } = operation.database;
   const now = clock();
   await readTenant(client, input.tenant);
+  await client.query(setApplicationPath(model));
   await lockRoot(client, model, input.tenant);
   const { row, before } = await lockTenant(client, input.tenant);
   const decision = decide({ ...before, held: before.hold !== null }, action, now, input.force);

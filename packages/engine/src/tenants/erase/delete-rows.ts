@@ -60,7 +60,7 @@ class Unexplained extends Error {
  * @throws PartywallError erasure_refused; an internal error where a table outside `watched` changed
  */
 async function deleteProven(client: pg.ClientBase, plan: ErasurePlan, group: ErasureGroup, tenant: string, watched: ReadonlySet<TableName>): Promise<number> {
-  await prepare(client);
+  await prepare(client, plan);
   const tables = plan.groups.flatMap((each) => each.tables);
   const counted = tables.filter(({ table }) => watched.has(table));
   const before = await counts(client, counted, tenant);
@@ -89,7 +89,8 @@ export async function deleteLastGroup(client: pg.ClientBase, plan: ErasurePlan, 
 }
 
 /** A batch may take longer than a request, and without counters there is no proof. */
-async function prepare(client: pg.ClientBase): Promise<void> {
+async function prepare(client: pg.ClientBase, { searchPath }: ErasurePlan): Promise<void> {
+  await client.query(searchPath);
   const { rows } = await client.query<{ counts: boolean }>(
     "select pg_catalog.current_setting('track_counts')::bool as counts, pg_catalog.set_config('statement_timeout', '0', true)",
   );

@@ -1,4 +1,5 @@
 import type { Catalog, ForeignAction, Relation } from '../../catalog/catalog.ts';
+import { setApplicationPath } from '../../db/application-path.ts';
 import type { TenancyModel } from '../../model/model.ts';
 import type { TableName } from '../../model/table-name.ts';
 import { readsScoped, wantedWall } from '../../wall/shape.ts';
@@ -14,6 +15,8 @@ export interface ErasurePlan {
   readonly outside: readonly OutsideReference[];
   /** Materialised views over scoped rows: they hold copies until their owner refreshes them. */
   readonly copies: readonly TableName[];
+  /** Statement under which the application's triggers find their tables. */
+  readonly searchPath: string;
 }
 
 export interface ErasureGroup {
@@ -73,6 +76,7 @@ export function erasurePlan(model: TenancyModel, catalog: Catalog): ErasurePlan 
     };
   });
   return {
+    searchPath: setApplicationPath(model),
     groups,
     outside: [...catalog.relations.values()].filter(({ table, isPartition }) => !wanted.tables.has(table) && !isPartition).flatMap(outsideReferences),
     copies: [...catalog.relations.values()]
