@@ -346,6 +346,6 @@ describe('the plan under the policy', () => {
   });
 });
 
-test('the states of PostgreSQL that entering raises have a class and a row in the table each', () => {
-  expect(Object.values(wallErrors).map((row) => row.sqlstate)).toEqual(['PW001', 'PW002', 'PW003', 'PW004', 'PW005', 'PW006', 'PW007', null, null]);
+test('the states that the wall raises have a class and a row in the table each', () => {
+  expect(Object.values(wallErrors).map((row) => row.sqlstate)).toEqual(['PW001', 'PW002', 'PW003', 'PW004', 'PW005', 'PW006', 'PW007', 'PW008', null, null]);
 });
