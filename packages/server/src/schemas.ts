@@ -22,6 +22,9 @@ export const tenantId = text(200).min(1).describe('Key of the tenant');
 /** For routes that have the tenant in their path. */
 export const tenantParams = z.strictObject({ id: tenantId });
 
+/** Yes or no in a query. */
+export const flag = z.enum(['true', 'false']).transform((given) => given === 'true');
+
 /** Why something is done; recorded with it. */
 export const reason = text(1_000).describe('Why; recorded in the audit log');
 

@@ -47,8 +47,8 @@ test('every string that a request may hold is bounded, and every object closed',
   const open: string[] = [];
   const walk = (schema: unknown, where: string): void => {
     if (typeof schema !== 'object' || schema === null) return;
-    const { type, maxLength, format, ...rest } = schema as Record<string, unknown>; // JSON Schema
-    const bounded = maxLength !== undefined || format !== undefined || 'enum' in rest || 'const' in rest;
+    const { type, maxLength, format, pattern, ...rest } = schema as Record<string, unknown>; // JSON Schema
+    const bounded = maxLength !== undefined || format !== undefined || isBounded(pattern) || 'enum' in rest || 'const' in rest;
     if (type === 'string' && !bounded) open.push(`${where} is an unbounded string`);
     if (type === 'object' && 'properties' in rest && rest['additionalProperties'] !== false) open.push(`${where} takes unknown fields`);
     for (const [key, value] of Object.entries(rest)) walk(value, `${where}/${key}`);
@@ -59,6 +59,13 @@ test('every string that a request may hold is bounded, and every object closed',
   }
   expect(open).toEqual([]);
 });
+
+/** Whether an anchored pattern repeats nothing without a limit. */
+function isBounded(pattern: unknown): boolean {
+  if (typeof pattern !== 'string' || !/^\^.*\$$/.test(pattern)) return false;
+  const outsideOfClasses = pattern.replaceAll(/\\.|\[(\\.|[^\]])*\]/g, 'x');
+  return !/[*+]|\{\d+,\}|\|/.test(outsideOfClasses);
+}
 
 test('the pages of the documentation load nothing from elsewhere and run nothing inline', async () => {
   const page = await server.inject('/api/docs/');

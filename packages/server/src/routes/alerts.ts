@@ -17,7 +17,7 @@ import { registerDelivery } from '../delivery/register-delivery.ts';
 import { decodeCursor, pageOf, pageQuery, pageSchema } from '../paging.ts';
 import type { ServerOptions } from '../plugin.ts';
 import { problem } from '../problem.ts';
-import { optionalBody, tenantId, text, time } from '../schemas.ts';
+import { flag, optionalBody, tenantId, text, time } from '../schemas.ts';
 import { registerAlertChannels } from './alert-channels.ts';
 import { registerAlertRules } from './alert-rules.ts';
 
@@ -98,7 +98,7 @@ function registerLists(instance: FastifyInstance): void {
         tags,
         operationId: 'listAlerts',
         summary: 'Alerts of all tenants and of the system, with its metrics',
-        querystring: z.strictObject({ ...pageQuery.shape, ...filters, tenantId: tenantId.optional(), acknowledged: z.stringbool().optional() }),
+        querystring: z.strictObject({ ...pageQuery.shape, ...filters, tenantId: tenantId.optional(), acknowledged: flag.optional() }),
         response: {
           200: pageSchema(alertSchema).extend({
             evaluatedAt,
