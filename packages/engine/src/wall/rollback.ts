@@ -45,12 +45,14 @@ const roundsMax = 5;
  * Running it again after a kill completes it; running it again on what it left does nothing.
  *
  * @throws PartywallError phase_refused when a per-tenant value would break a global unique that must come back, when something outside
- * depends on what would go, or when an apply is running; permission_missing; what `connect` throws
+ * depends on what would go, when the control plane is installed and `nothing` is to stay, or when an apply is running; permission_missing; what
+ * `connect` throws
  */
 export async function rollbackWall(options: RollbackOptions): Promise<RollbackReport> {
   const client = await connect(options.url, { purpose: 'rollback' });
   try {
     if (!options.dryRun) await takeApplyLock(client, 'rollback');
+    if (options.to === 'nothing') await refuseUnderControl(client);
     const catalog = await readCatalog(client);
     const first = planRollback(options.model, catalog, options.to);
     const stays = whatStays(options.model, catalog, options.to);
@@ -72,6 +74,18 @@ export async function rollbackWall(options: RollbackOptions): Promise<RollbackRe
   } finally {
     await client.end();
   }
+}
+
+/**
+ * The control plane stands on the wall's registry, and its triggers are on the application's tables. It holds what nothing else does: who people are,
+ * the audit chain, certificates of erasure. So it is not swept away with the wall.
+ */
+async function refuseUnderControl(client: pg.ClientBase): Promise<void> {
+  const { rows } = await client.query<{ there: boolean }>("select to_regnamespace('partywall_control') is not null as there");
+  if (!rows[0]?.there) return;
+  throw new PartywallError('phase_refused', 'rolling back to nothing: the control plane is installed, with people, audit records and certificates', {
+    hint: 'keep what you need of it, then `drop schema partywall_control, partywall_people cascade`, and run this again',
+  });
 }
 
 /** Enforcement ends first, then an application without a context can write again, then what was replaced returns; last, if asked, what was added goes. */
