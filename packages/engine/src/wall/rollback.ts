@@ -244,8 +244,8 @@ end $pw$`;
 
 function whatStays(model: TenancyModel, catalog: Catalog, to: RollbackOptions['to']): string[] {
   if (!catalog.runtime) return ['nothing of the wall was there'];
-  const { app, system, service } = model.roles;
-  const roles = [app, system, service].filter((role) => catalog.roles.has(role));
+  const { app, system, service, operator } = model.roles;
+  const roles = [app, system, service, operator].filter((role) => role !== undefined && catalog.roles.has(role));
   const stays = [`roles ${roles.join(', ')} and their grants: other databases may use them; revoke and drop them by hand when nobody connects as them`];
   stays.push('revoked grants and default privileges: they reached around the wall and are not given back');
   if (catalog.runtime.facts?.['quarantined'] !== undefined || catalog.runtime.keyType === undefined)
