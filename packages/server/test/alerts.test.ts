@@ -27,6 +27,9 @@ async function ask(method: 'GET' | 'POST' | 'PUT' | 'DELETE', url: string, body?
   return { status: answer.statusCode, body: answer.body === '' ? {} : answer.json() };
 }
 
+/** A condition is waited for, however slow the machine. */
+const patient = { timeout: 30_000 };
+
 beforeEach(async () => {
   await query('truncate partywall_control.alerts, partywall_control.alert_evaluation, partywall_control.alert_channels, partywall_control.deliveries');
   await query('truncate partywall_control.request_minutes');
@@ -282,9 +285,9 @@ describe('channels', () => {
     await ask('PUT', '/api/admin/alert-channels/ops', { kind: 'webhook', target: { url: target.url, secret } });
     await tenantWith('Loud', 99);
     await ask('POST', '/api/admin/alerts/evaluate');
-    await expect.poll(() => target.received.map(({ body }) => JSON.parse(body).alert.tenantName)).toEqual(['Loud']);
+    await expect.poll(() => target.received.map(({ body }) => JSON.parse(body).alert.tenantName), patient).toEqual(['Loud']);
     await expect
-      .poll(async () => (await ask('GET', '/api/admin/alert-deliveries')).body.items)
+      .poll(async () => (await ask('GET', '/api/admin/alert-deliveries')).body.items, patient)
       .toMatchObject([{ status: 'delivered', attempts: 1, dueAt: null }]);
   });
 

@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { type Claim, type ControlDatabase, claimDeliveries, finishDelivery, type Outcome, openTarget, sqlState } from '@partywall/engine';
+import { type Claim, type ControlDatabase, claimDeliveries, dueChannels, finishDelivery, type Outcome, openTarget, sqlState } from '@partywall/engine';
 import type { SendMail } from '../people/people-options.ts';
 import { mailOf, pagerdutyPost, slackPost, webhookPost } from './messages.ts';
 import { type PostOptions, post } from './post.ts';
@@ -28,30 +28,20 @@ const timeoutMsDefault = 10_000;
 /** Of a whole message; a mail server has timeouts for each of its answers. Less than what a claim holds. */
 const mailTimeoutMs = 30_000;
 const pollMsDefault = 2_000;
-/** Sent at the same time. */
-const batchMax = 20;
-/** Then others get their turn: what is left is due in the next round. */
-const batchesMax = 50;
+/** Sent through one channel at the same time. */
+const batchMax = 5;
+/** Then the channel waits for the next round, like all others. */
+const batchesMax = 100;
 
 /**
- * Sends what is due, in batches, until nothing is; or the delivery of `id` alone. Any number of processes may do so at once: each delivery is
- * claimed by one.
+ * Sends what is due until nothing is; or the delivery of `id` alone. Any number of processes may do so at once: each delivery is claimed by one.
+ * Channels do not wait for each other.
  */
-export async function deliverDue(
-  database: ControlDatabase,
-  options: DeliveryOptions,
-  only: { readonly id?: string; readonly signal?: AbortSignal } = {},
-): Promise<DeliveryCounts> {
-  let counts: DeliveryCounts = { delivered: 0, failed: 0 };
-  for (let batch = 0; batch < batchesMax && !only.signal?.aborted; batch += 1) {
-    const claims = await claimDeliveries(database, { max: batchMax, id: only.id, leaseMs: options.leaseMs });
-    if (claims.length === 0) break;
-    const outcomes = await Promise.all(claims.map((claim) => deliver(database, claim, options)));
-    const delivered = outcomes.filter(({ kind }) => kind === 'delivered').length;
-    counts = { delivered: counts.delivered + delivered, failed: counts.failed + outcomes.length - delivered };
-    if (only.id !== undefined) break;
-  }
-  return counts;
+export async function deliverDue(database: ControlDatabase, options: DeliveryOptions, only: { readonly id?: string } = {}): Promise<DeliveryCounts> {
+  if (only.id !== undefined) return sendAll(database, await claimDeliveries(database, { id: only.id }, options.leaseMs), options);
+  const { signal } = new AbortController();
+  const counts = await Promise.all((await dueChannels(database)).map((channel) => deliverThrough(database, channel, options, signal)));
+  return counts.reduce(sum, none);
 }
 
 /** A deliverer at work. */
@@ -60,16 +50,31 @@ export interface Deliverer {
   stop(): Promise<void>;
 }
 
-/** Looks at the outbox again and again. `onError` hears of a database that does not answer; the next round tries again. */
+/**
+ * Looks at the outbox again and again. A channel whose receiver is slow is left to itself meanwhile. `onError` hears of a database that does not
+ * answer; the next round tries again.
+ */
 export function startDelivering(database: ControlDatabase, options: DeliveryOptions, onError: (error: unknown) => void): Deliverer {
   const stopping = new AbortController();
   const { signal } = stopping;
+  const busy = new Map<string, Promise<unknown>>();
+  const round = async (): Promise<void> => {
+    for (const channel of await dueChannels(database)) {
+      if (busy.has(channel)) continue;
+      const delivering = deliverThrough(database, channel, options, signal).catch(onError);
+      busy.set(
+        channel,
+        delivering.finally(() => busy.delete(channel)),
+      );
+    }
+  };
   const work = async (): Promise<void> => {
     while (!signal.aborted) {
-      await deliverDue(database, options, { signal }).catch(onError);
+      await round().catch(onError);
       // Rejects when the deliverer is stopped, which the loop's condition sees.
       await wait(options.pollMs ?? pollMsDefault, undefined, { signal, ref: false }).catch(() => undefined);
     }
+    await Promise.all(busy.values());
   };
   const working = work();
   return {
@@ -78,6 +83,28 @@ export function startDelivering(database: ControlDatabase, options: DeliveryOpti
       await working;
     },
   };
+}
+
+async function deliverThrough(database: ControlDatabase, channel: string, options: DeliveryOptions, signal: AbortSignal): Promise<DeliveryCounts> {
+  let counts = none;
+  for (let batch = 0; batch < batchesMax && !signal.aborted; batch += 1) {
+    const claims = await claimDeliveries(database, { channel, max: batchMax }, options.leaseMs);
+    if (claims.length === 0) break;
+    counts = sum(counts, await sendAll(database, claims, options));
+  }
+  return counts;
+}
+
+async function sendAll(database: ControlDatabase, claims: readonly Claim[], options: DeliveryOptions): Promise<DeliveryCounts> {
+  const outcomes = await Promise.all(claims.map((claim) => deliver(database, claim, options)));
+  const delivered = outcomes.filter(({ kind }) => kind === 'delivered').length;
+  return { delivered, failed: outcomes.length - delivered };
+}
+
+const none: DeliveryCounts = { delivered: 0, failed: 0 };
+
+function sum(a: DeliveryCounts, b: DeliveryCounts): DeliveryCounts {
+  return { delivered: a.delivered + b.delivered, failed: a.failed + b.failed };
 }
 
 async function deliver(database: ControlDatabase, claim: Claim, options: DeliveryOptions): Promise<Outcome> {

@@ -22,6 +22,9 @@ const { control } = fixture;
 const secret = 'a secret of enough length';
 const allowed: DeliveryOptions = { allowPrivateTargets: true, timeoutMs: 5_000 };
 
+/** A condition is waited for, however slow the machine. */
+const patient = { timeout: 30_000 };
+
 beforeEach(async () => {
   await query('truncate partywall_control.alerts, partywall_control.alert_channels, partywall_control.deliveries');
   await query('delete from tenants');
@@ -82,8 +85,9 @@ describe('a webhook', () => {
     await channel('hook', { kind: 'webhook', url: target.url, secret });
     await alarm('again');
     expect(await deliverDue(control, { ...allowed, timeoutMs: 300 })).toEqual({ delivered: 0, failed: 1 });
-    expect(await deliveries()).toMatchObject([{ status: 'waiting', attempts: 1, failure }]);
-    expect(await deliverDue(control, allowed)).toEqual({ delivered: 0, failed: 0 });
+    const [waiting] = await deliveries();
+    expect(waiting).toMatchObject({ status: 'waiting', attempts: 1, failure });
+    expect(Date.parse(waiting?.dueAt ?? '') - Date.parse(waiting?.createdAt ?? '')).toBeGreaterThanOrEqual(2_500);
     await makeDue();
     expect(await deliverDue(control, allowed)).toEqual({ delivered: 1, failed: 0 });
     const [first, second] = target.received;
@@ -257,11 +261,11 @@ describe('processes', () => {
     const child = fork(new URL('./deliverer-process.ts', import.meta.url), [fixture.urls.service, control.keyring], {
       execArgv: ['--conditions=partywall-source'],
     });
-    await expect.poll(() => target.received.length, { timeout: 30_000 }).toBe(1);
+    await expect.poll(() => target.received.length, patient).toBe(1);
     child.kill('SIGKILL');
     await once(child, 'exit');
     expect(await deliveries()).toMatchObject([{ status: 'waiting', attempts: 1 }]);
-    await expect.poll(() => deliverDue(control, allowed), { timeout: 30_000 }).toEqual({ delivered: 1, failed: 0 });
+    await expect.poll(() => deliverDue(control, allowed), patient).toEqual({ delivered: 1, failed: 0 });
     expect(target.received.map(({ headers }) => headers['idempotency-key'])).toEqual([
       target.received[0]?.headers['idempotency-key'],
       (await deliveries())[0]?.id,
@@ -274,10 +278,11 @@ describe('processes', () => {
     slow.treat('silent');
     await channel('hook', { kind: 'webhook', url: slow.url, secret });
     await alarm('overtaken');
-    const overtaken = deliverDue(control, { ...allowed, timeoutMs: 1_500, leaseMs: 1 });
-    await expect.poll(() => slow.received.length).toBe(1);
+    const overtaken = deliverDue(control, { ...allowed, timeoutMs: 60_000, leaseMs: 1 });
+    await expect.poll(() => slow.received.length, patient).toBe(1);
     await channel('hook', { kind: 'webhook', url: quick.url, secret });
-    await expect.poll(() => deliverDue(control, allowed)).toEqual({ delivered: 1, failed: 0 });
+    await expect.poll(() => deliverDue(control, allowed), patient).toEqual({ delivered: 1, failed: 0 });
+    slow.hangUp();
     await overtaken;
     expect(await deliveries()).toMatchObject([{ status: 'delivered', attempts: 2, failure: null }]);
   });
@@ -289,10 +294,28 @@ describe('processes', () => {
     });
     await channel('hook', { kind: 'webhook', url: target.url, secret });
     await alarm('running');
-    await expect.poll(() => target.received.length).toBe(1);
+    await expect.poll(() => target.received.length, patient).toBe(1);
     await deliverer.stop();
     await alarm('stopped');
     expect(await deliveries()).toMatchObject([{ status: 'waiting', attempts: 0 }, { status: 'delivered' }]);
+  });
+
+  test('a receiver that does not answer holds up no other channel', async () => {
+    const [dead, alive] = [await receiver(), await receiver()];
+    dead.treat(...Array.from({ length: 50 }, () => 'silent' as const));
+    await channel('dead', { kind: 'webhook', url: dead.url, secret });
+    await channel('alive', { kind: 'webhook', url: alive.url, secret });
+    const deliverer = startDelivering(control, { ...allowed, timeoutMs: 60_000, pollMs: 20 }, (error) => {
+      throw error;
+    });
+    await alarm('first');
+    await expect.poll(() => [dead.received.length, alive.received.length], patient).toEqual([1, 1]);
+    await alarm('second');
+    await expect.poll(() => alive.received.length, patient).toBe(2);
+    expect(dead.received).toHaveLength(1);
+    const stopped = deliverer.stop();
+    dead.hangUp();
+    await stopped;
   });
 
   test('a channel that is removed takes what is on its way along', async () => {

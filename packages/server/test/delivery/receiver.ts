@@ -18,6 +18,8 @@ export interface Receiver {
   readonly received: Received[];
   /** What comes next, in this order; afterwards 200. */
   treat(...treatments: Treatment[]): void;
+  /** Closes the connections of those that it keeps waiting. */
+  hangUp(): void;
 }
 
 export async function receiver(headers: Readonly<Record<string, string>> = {}): Promise<Receiver> {
@@ -40,5 +42,5 @@ export async function receiver(headers: Readonly<Record<string, string>> = {}): 
   });
   // A server that listens on TCP has an address with a port.
   const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}`, received, treat: (...next) => treatments.push(...next) };
+  return { url: `http://127.0.0.1:${port}`, received, treat: (...next) => treatments.push(...next), hangUp: () => server.closeAllConnections() };
 }

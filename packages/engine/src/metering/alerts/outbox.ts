@@ -41,7 +41,7 @@ export type Outcome =
 
 const claimSql = `with due as materialized (
   select d.id from partywall_control.deliveries d join partywall_control.alert_channels c on c.name = d.channel
-  where d.status = 'waiting' and case when $2::uuid is null then d.due_at <= now() and c.enabled else d.id = $2 and d.lease is null end
+  where d.status = 'waiting' and case when $2::uuid is null then d.channel = $4 and d.due_at <= now() and c.enabled else d.id = $2 and d.lease is null end
     and not exists (
       select from partywall_control.deliveries e
       where e.channel = d.channel and e.alert_id = d.alert_id and e.status = 'waiting' and e.seq < d.seq)
@@ -54,16 +54,25 @@ where d.id = due.id and c.name = d.channel
 returning d.id, d.lease, d.attempts as attempt, d.alert_id as "alertId", d.created_at as "createdAt", d.event, d.payload, d.seq,
   jsonb_build_object('name', c.name, 'kind', c.kind) as channel, c.target`;
 
+/** Channels through which something is due. */
+export async function dueChannels({ pool }: ControlDatabase): Promise<string[]> {
+  const { rows } = await pool.query<{ name: string }>(
+    `select c.name from partywall_control.alert_channels c
+where c.enabled and exists (select from partywall_control.deliveries d where d.channel = c.name and d.status = 'waiting' and d.due_at <= now()) order by c.name`,
+  );
+  return rows.map(({ name }) => name);
+}
+
+/** What is due through a channel, at most `max`; or one delivery, due or not, also where its channel is switched off. */
+export type Wanted = { readonly channel: string; readonly max: number } | { readonly id: string };
+
 /**
- * Claims what is due, at most `max`; or the one of `id` alone, due or not, also where its channel is switched off. A claim that nobody finishes lapses and counts as an attempt, so that a message
- * that kills its sender is not sent for ever.
+ * Claims deliveries for as long as `claimMs`. A claim that nobody finishes lapses and counts as an attempt, so that a message that kills its
+ * sender is not sent for ever.
  */
-export async function claimDeliveries(
-  { pool }: ControlDatabase,
-  input: { readonly max: number; readonly id?: string | undefined; readonly leaseMs?: number | undefined },
-): Promise<Claim[]> {
+export async function claimDeliveries({ pool }: ControlDatabase, wanted: Wanted, claimMs = leaseMs): Promise<Claim[]> {
   type Row = Omit<Claim, 'channel'> & { channel: Omit<Claim['channel'], 'target'>; target: Buffer; seq: string };
-  const { rows } = await pool.query<Row>(claimSql, [input.max, input.id, input.leaseMs ?? leaseMs]);
+  const { rows } = await pool.query<Row>(claimSql, 'id' in wanted ? [1, wanted.id, claimMs, null] : [wanted.max, null, claimMs, wanted.channel]);
   // The update returns rows in no particular order.
   const inOrder = rows.toSorted((a, b) => Number(BigInt(a.seq) - BigInt(b.seq)));
   // Event and payload were written together by `route` and `enqueueTest`.
