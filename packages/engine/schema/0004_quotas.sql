@@ -73,7 +73,8 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   content bytea;
 begin
-  if not exists (select from pg_largeobject_metadata m where m.oid = cell) then
+  -- An object of somebody else's, which we may not read, is not ours.
+  if not exists (select from pg_largeobject_metadata m where m.oid = cell and pg_has_role(m.lomowner, 'usage')) then
     return null;
   end if;
   content := lo_get(cell, 0, 41);
@@ -189,7 +190,7 @@ begin
       perform pg_advisory_xact_lock(partywall_control.usage_lock(tenants[at], quotas[at]));
     end if;
     content := null;
-    select c.cell into cell from partywall_control.usage_counters c join pg_largeobject_metadata m on m.oid = c.cell
+    select c.cell into cell from partywall_control.usage_counters c join pg_largeobject_metadata m on m.oid = c.cell and pg_has_role(m.lomowner, 'usage')
     where c.tenant_id = tenants[at] and c.quota = quotas[at];
     if found then
       fd := lo_open(cell, read_write);

@@ -3,12 +3,20 @@ import pg from 'pg';
 import { afterAll, expect, test } from 'vitest';
 import { createDatabase, suffix } from '../../../../test/support/database.ts';
 
-// Tables of awkward shapes, owned by a role that the forced policies bind, in a database that is older than its control plane.
+// Tables of awkward shapes, owned by a role that the forced policies bind, under a wall and control plane that no superuser raised, in a database that
+// is older than they are.
 const database = await createDatabase();
 const id = suffix();
 const roles = { owner: `owner_${id}`, app: `app_${id}`, system: `system_${id}`, service: `service_${id}` };
+const raiser = `raiser_${id}`;
 await database.query(`
 create role ${roles.owner} login;
+create role ${raiser} login createrole bypassrls;
+grant ${roles.owner} to ${raiser};
+create role ${roles.system} login bypassrls;
+create role ${roles.service} login bypassrls;
+grant ${roles.system}, ${roles.service} to ${raiser} with admin option;
+grant create on database ${database.name} to ${raiser};
 grant create on database ${database.name} to ${roles.owner};
 grant create, usage on schema public to ${roles.owner};
 set role ${roles.owner};
@@ -31,10 +39,10 @@ const model = parseModel({
   },
   quotas: { events: { rows: 'public.events' }, bytes: { bytes: { 'public."Odd 100%"': 'size %', 'public.events': '*' } } },
 });
-for (const phase of ['expand', 'contract'] as const) await applyWall({ url: database.url, model, phase, skipGate: true });
+for (const phase of ['expand', 'contract'] as const) await applyWall({ url: database.urlAs(raiser), model, phase, skipGate: true });
 
 const install = async (changed = model) => {
-  const client = await connect(database.url, { purpose: 'test' });
+  const client = await connect(database.urlAs(raiser), { purpose: 'test' });
   return installControl(client, changed).finally(() => client.end());
 };
 await install();
@@ -42,7 +50,7 @@ const pool = controlPool(database.urlAs(roles.service), { purpose: 'test' });
 pool.on('error', () => undefined);
 afterAll(async () => {
   await pool.end();
-  for (const role of Object.values(roles)) await database.query(`drop owned by ${role} cascade; drop role ${role}`);
+  for (const role of [...Object.values(roles), raiser]) await database.query(`drop owned by ${role} cascade; drop role ${role}`);
 });
 const control: ControlDatabase = { pool, model, clock: () => new Date(), keyring: '/nonexistent' };
 const operation: Operation = { database: control, actor: { kind: 'operator', id: 'test' } };

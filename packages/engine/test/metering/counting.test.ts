@@ -124,6 +124,25 @@ describe('whatever the statement', () => {
       ],
       customers: 1,
     },
+    'a savepoint that is rolled back after its statements were settled': {
+      statements: [
+        'set constraints all immediate',
+        "insert into customers (tenant_id, name) values ($1, 'a')",
+        'savepoint s',
+        "insert into customers (tenant_id, name) values ($1, 'b')",
+        'rollback to s',
+      ],
+      customers: 1,
+    },
+    'a merge that inserts, updates and deletes': {
+      statements: [
+        "insert into customers (tenant_id, name) values ($1, 'a'), ($1, 'b')",
+        `merge into customers c using (values ('a'), ('b'), ('c'), ('d')) v (name) on c.name = v.name and c.tenant_id = $1
+          when matched and v.name = 'a' then delete when matched then update set name = 'B'
+          when not matched then insert (tenant_id, name) values ($1, v.name)`,
+      ],
+      customers: 3,
+    },
     'deleted again': { statements: ["insert into customers (tenant_id, name) values ($1, 'a')", 'delete from customers where tenant_id = $1'], customers: 0 },
     'rows that go by a cascade': {
       statements: [
