@@ -27,7 +27,8 @@ interface Entry {
 
 /**
  * Keeps the slow statements that walled pools report: for each tenant and hour the 20 slowest, without their values.
- * Hand `record` to `createWalledPool` as `onSlowQuery`.
+ * Hand `record` to `createWalledPool` as `onSlowQuery`. *Stopped* it writes on `flush` alone, *started* every few seconds too. What could not be
+ * written is kept for the next time; after a lost answer it may count twice.
  */
 export class SlowQueryLog {
   readonly #database: ControlDatabase;
