@@ -16,6 +16,11 @@ const fixture = await serverFixture((app) => {
     done.push(request.body.name);
     return reply.code(201).header('location', '/api/things/1').send({ number: done.length, tenant: request.tenant });
   });
+  app.post('/api/slow-things', { config: { access: 'member' }, handlerTimeout: 100 }, async () => {
+    await gate.promise;
+    done.push('late');
+    return {};
+  });
   app.delete('/api/things/:id', { config: { access: 'member' } }, async (_request, reply) => {
     done.push('deleted');
     return reply.code(204).send();
@@ -119,6 +124,17 @@ test('the key of a lost process can be taken over by the same request once its l
   await lose('-1 second');
   expect((await post(key, { name: 'other' })).json().code).toBe('idempotency_conflict');
   expect((await post(key, { name: 'lost' })).statusCode).toBe(201);
+});
+
+test('a request that takes too long is answered, and its key stays claimed while its handler still runs', async () => {
+  const key = randomUUID();
+  gate = Promise.withResolvers<void>();
+  const before = done.length;
+  const late = await post(key, {}, { url: '/api/slow-things' });
+  expect([late.statusCode, late.json().code]).toEqual([503, 'timed_out']);
+  expect((await post(key, {}, { url: '/api/slow-things' })).json().code).toBe('idempotency_running');
+  gate.resolve();
+  await expect.poll(() => done.length, { timeout: 20_000 }).toBe(before + 1);
 });
 
 test('a key is free again after its time, and expired ones are deleted', async () => {

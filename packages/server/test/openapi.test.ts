@@ -43,6 +43,16 @@ test('every answer with content has a schema, and every reference leads somewher
   expect(references.filter((name) => !(name in document.components.schemas))).toEqual([]);
 });
 
+test('no answer that holds a secret is kept for an idempotency key', () => {
+  const kept = operations.filter(({ operation }) => operation.parameters?.some(({ name }) => name === 'idempotency-key'));
+  expect(kept.length).toBeGreaterThan(10);
+  const secrets = kept.flatMap(({ method, path, operation }) => {
+    const answers = JSON.stringify(Object.entries(operation.responses).filter(([status]) => status.startsWith('2')));
+    return [...answers.matchAll(/"(\w*(?:secret|token|password|link)\w*|key)":\{/gi)].map(([, name]) => `${method} ${path} ${name}`);
+  });
+  expect(secrets).toEqual([]);
+});
+
 test('every string that a request may hold is bounded, and every object closed', () => {
   const open: string[] = [];
   const walk = (schema: unknown, where: string): void => {
