@@ -6,6 +6,7 @@ import {
   pruneAudit,
   pruneUsage,
   purgeAlerts,
+  purgeRetained,
   type Schedule,
   surveyUsage,
 } from '@partywall/engine';
@@ -31,5 +32,12 @@ export function schedules(database: ControlDatabase): Schedule[] {
     every('usage.prune', '10 3 * * *', pruneUsage),
     every('alerts.purge', '20 3 * * *', purgeAlerts),
     every('audit.prune', '30 3 * * *', pruneAudit),
+    {
+      name: 'tenants.purge',
+      cron: '40 3 * * *',
+      run: async (durable) => {
+        await purgeRetained(operation, durable);
+      },
+    },
   ];
 }
