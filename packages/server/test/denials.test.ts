@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { searchAudit, verifyAudit } from '@partywall/engine';
 import { expect, test, vi } from 'vitest';
 import { createDenials } from '../src/denials.ts';
@@ -93,6 +94,30 @@ test('a role that does not suffice is recorded, in the tenant’s chain or the p
     { tenant: null, action: 'access.forbidden', target: 'GET /api/platform', details: { code: 'forbidden' } },
     { tenant: alder, action: 'access.forbidden', target: 'POST /api/own-answer', details: { code: 'forbidden' } },
   ]);
+});
+
+test('an API key of another tenant, and one without the scope, are recorded under the key', async () => {
+  await ofAlder(); // a tenant whose people sign in has an organization
+  const value = 'pw_made-up-key-of-alder';
+  await database.query(
+    `insert into partywall_people."apikey" ("id", "configId", "referenceId", "key", "createdAt", "updatedAt", "permissions") values ('key-1', 'default', $1, $2, now(), now(), $3)`,
+    [alder, hash('sha256', value, 'base64url'), JSON.stringify({ audit: ['read'] })],
+  );
+  const ask = (url: string, more = {}) => server.inject({ url, headers: { 'x-api-key': value, ...more } });
+  expect((await ask(`/api/audit-logs?tenantId=${birch}`)).statusCode).toBe(404);
+  expect((await ask('/api/customers')).statusCode).toBe(403);
+  expect(await denials('key-1')).toEqual([
+    { tenant: alder, action: 'access.forbidden', target: 'GET /api/customers', details: { code: 'forbidden' } },
+    { tenant: birch, action: 'access.cross_tenant', target: 'GET /api/audit-logs', details: { wanted: birch } },
+  ]);
+});
+
+test('a page of a foreign origin that uses a person’s cookie is recorded', async () => {
+  const { id, headers } = await ofAlder('admin');
+  const cookie = `partywall.session_token=${encodeURIComponent(headers.authorization.slice('Bearer '.length))}`;
+  const answer = await server.inject({ method: 'POST', url: '/api/own-answer', headers: { cookie, origin: 'https://evil.example' } });
+  expect(answer.statusCode).toBe(418);
+  expect(await denials(id)).toEqual([{ tenant: alder, action: 'access.foreign_origin', target: 'POST /api/own-answer', details: { code: 'csrf_refused' } }]);
 });
 
 test('an attempt on a suspended tenant is recorded, and repeating it does not repeat the record', async () => {

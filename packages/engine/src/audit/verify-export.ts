@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { type AuditFault, type ChainCheck, checkChain } from './chain-check.ts';
 import { type ExportEnd, recordLine, sealText } from './export.ts';
-import { type AuditAnchor, type AuditCheckpoint, markReader } from './marks.ts';
-import { type ChainLink, recordOf } from './records.ts';
+import { type AuditAnchor, type AuditCheckpoint, type MarkReader, markReader } from './marks.ts';
+import { type AuditRecord, type ChainLink, recordOf } from './records.ts';
 import { readVerifier } from './signature.ts';
 import { type AuditReport, faultsMax } from './verify.ts';
 
@@ -32,68 +32,88 @@ export async function verifyAuditExport(
   lines: AsyncIterable<string>,
   { keyring, anchors = [] }: { readonly keyring: string; readonly anchors?: readonly AuditAnchor[] },
 ): Promise<ExportReport> {
-  const marks = await markReader(keyring);
-  const kept = Map.groupBy(anchors, ({ tenant }) => tenant);
   const verify = await readVerifier(keyring);
+  const chains = chainsOfFile(await markReader(keyring), anchors);
   const sealed = createHash('sha256');
   const file: string[] = [];
-  const faults = new Map<string, AuditFault>();
-  const checks = new Map<string, ChainCheck>();
-  let [records, number, more] = [0, 0, 0];
-  let checkpoint: AuditCheckpoint | undefined;
+  let [records, number] = [0, 0];
   let end: ExportEnd | undefined;
-  const note = (chain: string, fault: AuditFault | undefined): void => {
-    if (!fault || faults.has(chain)) return;
-    if (faults.size < faultsMax) faults.set(chain, fault);
-    else more += 1;
-  };
-  const check = (chain: string, seq: number): ChainCheck => {
-    const known = checks.get(chain);
-    if (known) return known;
-    const before = checkpoint?.tenant === chain ? checkpoint : seq === 1 ? 'start' : 'unknown';
-    const vouched = kept.get(chain) ?? [];
-    for (const anchor of vouched) note(chain, marks.faultOf(anchor));
-    const made = checkChain(chain, before, vouched);
-    checks.set(chain, made);
-    return made;
-  };
-
   for await (const text of lines) {
     number += 1;
-    if (end) {
-      file.push(`line ${number} stands behind the end`);
+    const line = readLine(text);
+    if (line === undefined || end) {
+      file.push(end ? `line ${number} stands behind the end` : `line ${number} is no line of an export, or does not say what its text says`);
       break;
     }
-    const parsed = exportLine.safeParse(parseJson(text));
-    if (!parsed.success) {
-      file.push(`line ${number} is no line of an export`);
-      break;
-    }
-    if (parsed.data.kind === 'end') {
-      end = parsed.data;
+    if (line.kind === 'end') {
+      end = line;
       continue;
     }
     sealed.update(`${text}\n`, 'utf8');
-    if (parsed.data.kind === 'checkpoint') {
-      checkpoint = parsed.data;
-      note(checkpoint.tenant, marks.faultOf(checkpoint));
-      continue;
+    if (line.kind === 'checkpoint') chains.checkpoint(line);
+    else {
+      records += 1;
+      chains.record(line);
     }
-    records += 1;
-    const link: ChainLink = parsed.data;
-    const record = recordOf(link);
-    if (!record || recordLine(link) !== `${text}\n`) {
-      file.push(`line ${number} does not say what its text says`);
-      break;
-    }
-    const chain = record.tenantId ?? '';
-    note(chain, check(chain, record.seq).next({ ...link, seq: record.seq }));
   }
-  for (const [chain, made] of checks) note(chain, made.end('unknown'));
   if (end) file.push(...endFaults(end, { records, sha256: sealed.digest('hex'), verdict: verify(sealText(end), end) }));
   else if (file.length === 0) file.push('the file has no end: it was cut off, or its export failed');
-  const chains = { visited: checks.size, of: checks.size };
-  return { sound: faults.size === 0 && file.length === 0, chains, records, anchors: anchors.length, faults: [...faults.values()], more, file };
+  const { visited, faults, more } = chains.end();
+  const sound = faults.length === 0 && file.length === 0;
+  return { sound, chains: { visited, of: visited }, records, anchors: anchors.length, faults, more, file };
+}
+
+type ExportLine = ExportEnd | ({ readonly kind: 'checkpoint' } & AuditCheckpoint) | ({ readonly kind: 'record'; readonly record: AuditRecord } & ChainLink);
+
+/** What a line says; undefined where it is none, or a record's line that is not, byte for byte, the one its text makes. */
+function readLine(text: string): ExportLine | undefined {
+  const parsed = exportLine.safeParse(parseJson(text));
+  if (!parsed.success) return undefined;
+  if (parsed.data.kind !== 'record') return parsed.data;
+  const record = recordOf(parsed.data);
+  return record && recordLine(parsed.data) === `${text}\n` ? { ...parsed.data, record } : undefined;
+}
+
+/** Holds the records of a file to each other, chain by chain, and to what is signed about them. */
+function chainsOfFile(
+  marks: MarkReader,
+  anchors: readonly AuditAnchor[],
+): {
+  checkpoint(mark: AuditCheckpoint): void;
+  record(link: ChainLink & { readonly record: AuditRecord }): void;
+  end(): { readonly visited: number; readonly faults: readonly AuditFault[]; readonly more: number };
+} {
+  const kept = Map.groupBy(anchors, ({ tenant }) => tenant);
+  const checkpoints = new Map<string, AuditCheckpoint>();
+  const checks = new Map<string, ChainCheck>();
+  const broken = new Set<string>();
+  const faults: AuditFault[] = [];
+  const note = (chain: string, fault: AuditFault | undefined): void => {
+    if (!fault || broken.has(chain)) return;
+    broken.add(chain);
+    if (faults.length < faultsMax) faults.push(fault);
+  };
+  const begin = (chain: string, seq: number): ChainCheck => {
+    const vouched = kept.get(chain) ?? [];
+    for (const anchor of vouched) note(chain, marks.faultOf(anchor));
+    const check = checkChain(chain, checkpoints.get(chain) ?? (seq === 1 ? 'start' : 'unknown'), vouched);
+    checks.set(chain, check);
+    return check;
+  };
+  return {
+    checkpoint: (mark) => {
+      note(mark.tenant, marks.faultOf(mark));
+      checkpoints.set(mark.tenant, mark);
+    },
+    record: ({ record: { tenantId, seq }, ...link }) => {
+      const chain = tenantId ?? '';
+      note(chain, (checks.get(chain) ?? begin(chain, seq)).next({ ...link, seq }));
+    },
+    end: () => {
+      for (const [chain, check] of checks) note(chain, check.end('unknown'));
+      return { visited: checks.size, faults, more: broken.size - faults.length };
+    },
+  };
 }
 
 function endFaults(end: ExportEnd, found: { readonly records: number; readonly sha256: string; readonly verdict: 'holds' | 'broken' | 'unknown' }): string[] {

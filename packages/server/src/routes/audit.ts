@@ -14,6 +14,7 @@ import {
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { clientGone } from '../client-gone.ts';
 import { decodeCursor, pageOf, pageQuery, pageSchema } from '../paging.ts';
 import { problem } from '../problem.ts';
 import { optionalBody, tenantId, text } from '../schemas.ts';
@@ -121,14 +122,14 @@ export function registerAudit(instance: FastifyInstance): void {
     (request, reply) => {
       const { platform, from, to } = request.query;
       const { tenant } = visible(request, platform);
-      return streamed(reply, exportAudit({ ...request.operation(), signal: request.signal }, { tenant, from, to }), 'audit.jsonl');
+      return streamed(reply, exportAudit({ ...request.operation(), signal: clientGone(reply) }, { tenant, from, to }), 'audit.jsonl');
     },
   );
 
   app.post(
     '/api/test/audit',
     {
-      config: { access: 'member', tenant: 'query_or_all', scope: 'audit:read' },
+      config: { access: 'member', tenant: 'query_or_all', scope: 'audit:write' },
       schema: {
         tags,
         operationId: 'testAudit',
@@ -157,7 +158,7 @@ export function registerAudit(instance: FastifyInstance): void {
     },
     async (request) => {
       const { tenantId: tenant, platform } = request.body;
-      const report = await verifyAudit({ ...request.operation(), signal: request.signal }, { tenant: platform ? null : tenant });
+      const report = await verifyAudit({ ...request.operation(), signal: clientGone(reply) }, { tenant: platform ? null : tenant });
       return { ...report, faults: [...report.faults] };
     },
   );
@@ -189,7 +190,7 @@ export function registerAudit(instance: FastifyInstance): void {
         response: { 200: { description: 'Lines of JSON, for `partywall audit verify --anchors`', content: { [ndjson]: { schema: z.string() } } } },
       },
     },
-    (request, reply) => streamed(reply, lines(listAnchors({ ...request.operation(), signal: request.signal })), 'audit-anchors.jsonl'),
+    (request, reply) => streamed(reply, lines(listAnchors({ ...request.operation(), signal: clientGone(reply) })), 'audit-anchors.jsonl'),
   );
 }
 
