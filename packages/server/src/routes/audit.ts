@@ -156,7 +156,7 @@ export function registerAudit(instance: FastifyInstance): void {
         response: { 200: reportSchema },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const { tenantId: tenant, platform } = request.body;
       const report = await verifyAudit({ ...request.operation(), signal: clientGone(reply) }, { tenant: platform ? null : tenant });
       return { ...report, faults: [...report.faults] };

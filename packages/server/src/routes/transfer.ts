@@ -4,6 +4,7 @@ import { exportDocument, exportTenant, importTenant } from '@partywall/engine';
 import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import { clientGone } from '../client-gone.ts';
 import type { ServerOptions } from '../plugin.ts';
 import { problem } from '../problem.ts';
 import { tenantId, time } from '../schemas.ts';
@@ -46,7 +47,7 @@ export function registerTransfer(instance: FastifyInstance, _options: ServerOpti
     },
     async (request, reply) => {
       if (request.tenant === null) throw problem('not_found');
-      const operation = { ...request.operation(), signal: request.signal };
+      const operation = { ...request.operation(), signal: clientGone(reply) };
       const document = Readable.from(exportTenant(operation, { tenant: request.tenant }), { objectMode: false });
       // What can be refused fails before the first piece, and still has a status.
       await once(document, 'readable');
@@ -86,7 +87,7 @@ function registerRestore(instance: FastifyInstance): void {
         if (!body.readableEnded) reply.raw.destroy();
       });
       try {
-        const report = await importTenant({ ...request.operation(), signal: request.signal }, { source: body, dryRun: request.query.dryRun === 'true' });
+        const report = await importTenant({ ...request.operation(), signal: clientGone(reply) }, { source: body, dryRun: request.query.dryRun === 'true' });
         return { ...report, tables: [...report.tables], triggers: [...report.triggers] };
       } catch (error) {
         // The rest of what was refused is not read to its end.
