@@ -10,8 +10,8 @@ export default defineTenancy({
   },
   column: 'partywall_tenant_id', // public.customers has a tenant_id of its own; the same name on what it is joined with would make the application's queries ambiguous
   schemas: ['public'], // every table that holds rows in these must be classified
-  // owner owns the tables today; the other three are made by apply
-  roles: { owner: 'postgres', app: 'crm_app', system: 'crm_system', service: 'crm_service' },
+  // owner owns the tables today; app, system and service are made by apply, operator (reads the views of the control plane) by migrate
+  roles: { owner: 'postgres', app: 'crm_app', system: 'crm_system', service: 'crm_service', operator: 'crm_operator' },
   // the application’s people: provisioning a tenant adds its first admin here
   people: {
     table: 'public.users',

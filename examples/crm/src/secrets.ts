@@ -3,17 +3,19 @@ import fs from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 
-/** What this machine's demo keeps between starts: the password of the application's role and the key that signs tokens. */
+/** What this machine's demo keeps between starts: passwords of two roles, the key that signs sessions, the password of the demo's people. */
 export type DemoSecrets = z.infer<typeof secrets>;
 
-const secrets = z.strictObject({ appPassword: z.string().min(32), tokenSecret: z.string().min(32) });
+const one = z.string().min(32);
+const secrets = z.strictObject({ appPassword: one, servicePassword: one, sessionSecret: one, peoplePassword: one });
 const secretBytes = 32;
 
 /** Reads the secrets for one database, or makes them: one file for each, readable by its owner only. */
 export async function demoSecrets(folder: string, target: string): Promise<DemoSecrets> {
   const file = path.join(folder, `crm-${createHash('sha256').update(target).digest('hex').slice(0, 8)}.secrets.json`);
   await fs.mkdir(folder, { recursive: true });
-  const made: DemoSecrets = { appPassword: randomBytes(secretBytes).toString('base64url'), tokenSecret: randomBytes(secretBytes).toString('base64url') };
+  const random = (): string => randomBytes(secretBytes).toString('base64url');
+  const made: DemoSecrets = { appPassword: random(), servicePassword: random(), sessionSecret: random(), peoplePassword: random() };
   try {
     // Exclusive, so that of two starts at once one writes and the other reads.
     await fs.writeFile(file, `${JSON.stringify(made)}\n`, { mode: 0o600, flag: 'wx' });

@@ -1,8 +1,13 @@
 import {
   type ApplyProgress,
   applyWall,
+  appointAdmin,
   assertModelComplete,
+  type ControlDatabase,
   connect,
+  controlPool,
+  installControl,
+  type Operation,
   PartywallError,
   parseModel,
   readCatalog,
@@ -10,31 +15,43 @@ import {
   verify,
   verifyExit,
 } from '@partywall/engine';
+import { createSuperAdmin, hashPassword, listSuperAdmins } from '@partywall/server';
 import { createWalledPool, system } from '@partywall/wall';
 import type pg from 'pg';
 import config from '../partywall.config.ts';
+import { demoTenants } from './demo-tenants.ts';
 import type { DemoSecrets } from './secrets.ts';
 import { loadCrm } from './seed.ts';
 
 export type Say = (line: string) => void;
 
+/** Signs in as admin of everything in the demo. */
+export const demoOperator = { email: 'operator@crm.example', name: 'Demo Operator' } as const;
+
+export interface StoodUp {
+  /** The application's walled pool. */
+  readonly pool: pg.Pool;
+  /** What the control plane works with. */
+  readonly control: ControlDatabase;
+}
+
 /**
- * Takes a database from nothing, or from wherever an earlier start left it, to the CRM behind a wall that has been attacked: data,
- * model, expand, switch, contract, verify. Returns the application's walled pool. On a finished database it changes nothing.
+ * Takes a database from nothing, or from wherever an earlier start left it, to the CRM behind a wall that has been attacked and under the
+ * control plane: data, model, expand, switch, contract, verify, control. On a finished database it changes nothing.
  */
-export async function standUp(adminUrl: string, secrets: DemoSecrets, say: Say, signal: AbortSignal): Promise<pg.Pool> {
+export async function standUp(adminUrl: string, secrets: DemoSecrets, keyring: string, say: Say, signal: AbortSignal): Promise<StoodUp> {
   const model = parseModel(config);
   await load(adminUrl, say);
   await check(adminUrl, model, say);
   await raise('expand', { adminUrl, model, say, signal, passwords: {} });
-  const appUrl = await switchedUrl(adminUrl, model, secrets, say, signal);
-  const pool = createWalledPool({ connectionString: appUrl, application_name: 'crm' });
+  const { app, service } = await switchedUrls(adminUrl, model, secrets, say, signal);
+  const pool = createWalledPool({ connectionString: app, application_name: 'crm' });
   try {
     // The gate wants to see the application on its role, so it connects before contract asks.
     await system('crm start', () => pool.query('select 1'));
     await raise('contract', { adminUrl, model, say, signal, passwords: {} });
-    await attack(adminUrl, appUrl, model, say, signal);
-    return pool;
+    await attack(adminUrl, app, model, say, signal);
+    return { pool, control: await underControl(adminUrl, service, model, { secrets, keyring, say }) };
   } catch (error) {
     await pool.end();
     throw error;
@@ -67,7 +84,7 @@ interface Raise {
   readonly model: TenancyModel;
   readonly say: Say;
   readonly signal: AbortSignal;
-  readonly passwords: { readonly app?: string };
+  readonly passwords: { readonly app?: string; readonly service?: string };
 }
 
 async function raise(phase: 'expand' | 'contract', { adminUrl, model, say, signal, passwords }: Raise): Promise<void> {
@@ -89,21 +106,67 @@ function tenths(phase: string, say: Say): (event: ApplyProgress) => void {
   };
 }
 
-/** The application's connection string. Its password is set only where it does not open the door yet. */
-async function switchedUrl(adminUrl: string, model: TenancyModel, secrets: DemoSecrets, say: Say, signal: AbortSignal): Promise<string> {
-  const url = new URL(adminUrl);
-  url.username = encodeURIComponent(model.roles.app);
-  url.password = encodeURIComponent(secrets.appPassword);
-  const opens = await connect(url.toString(), { purpose: 'crm password' }).then(
-    (client) => client.end().then(() => true),
-    (error: unknown) => {
-      if (error instanceof PartywallError && error.code === 'database_refused') return false;
-      throw error;
-    },
-  );
-  if (!opens) await raise('expand', { adminUrl, model, say: () => undefined, signal, passwords: { app: secrets.appPassword } });
+/** Connection strings of the application and the control plane. A password is set only where it does not open the door yet. */
+async function switchedUrls(
+  adminUrl: string,
+  model: TenancyModel,
+  secrets: DemoSecrets,
+  say: Say,
+  signal: AbortSignal,
+): Promise<{ app: string; service: string }> {
+  const passwords = { app: secrets.appPassword, service: secrets.servicePassword };
+  const urls = { app: urlAs(adminUrl, model.roles.app, passwords.app), service: urlAs(adminUrl, model.roles.service, passwords.service) };
+  if (!((await opens(urls.app)) && (await opens(urls.service)))) await raise('expand', { adminUrl, model, say: () => undefined, signal, passwords });
   say(`switch    the application connects as ${model.roles.app}`);
+  return urls;
+}
+
+function urlAs(adminUrl: string, role: string, password: string): string {
+  const url = new URL(adminUrl);
+  url.username = encodeURIComponent(role);
+  url.password = encodeURIComponent(password);
   return url.toString();
+}
+
+async function opens(url: string): Promise<boolean> {
+  try {
+    const client = await connect(url, { purpose: 'crm password' });
+    await client.end();
+    return true;
+  } catch (error) {
+    if (error instanceof PartywallError && error.code === 'database_refused') return false;
+    throw error;
+  }
+}
+
+/** Installs the control plane and gives the demo's people their sign-in: an operator, and the first user of each tenant as its admin. */
+async function underControl(
+  adminUrl: string,
+  serviceUrl: string,
+  model: TenancyModel,
+  { secrets, keyring, say }: { secrets: DemoSecrets; keyring: string; say: Say },
+): Promise<ControlDatabase> {
+  const client = await connect(adminUrl, { purpose: 'crm control' });
+  const { applied } = await installControl(client, model).finally(() => client.end());
+  const control: ControlDatabase = { pool: controlPool(serviceUrl, { purpose: 'crm' }), model, clock: () => new Date(), keyring };
+  try {
+    await makePeople({ database: control, actor: { kind: 'system', id: 'crm start' } }, secrets.peoplePassword);
+  } catch (error) {
+    await control.pool.end();
+    throw error;
+  }
+  say(`control   ${applied.length === 0 ? 'nothing to do' : `${applied.length} migrations applied`}`);
+  return control;
+}
+
+async function makePeople(operation: Operation, password: string): Promise<void> {
+  const operators = await listSuperAdmins(operation.database.pool);
+  // All are made the first time or none: a tenant's admin who was removed since must not come back with the next start.
+  if (operators.length > 0) return;
+  for (const { id, firstUser } of demoTenants) {
+    await appointAdmin(operation, { tenant: id, adminName: firstUser.name, adminEmail: firstUser.email, hashPassword: () => hashPassword(password) });
+  }
+  await createSuperAdmin(operation, { ...demoOperator, password });
 }
 
 async function attack(adminUrl: string, appUrl: string, model: TenancyModel, say: Say, signal: AbortSignal): Promise<void> {

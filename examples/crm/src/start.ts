@@ -2,11 +2,12 @@ import { once } from 'node:events';
 import net from 'node:net';
 import path from 'node:path';
 import { connect, describeTarget, ident, PartywallError, startEmbedded } from '@partywall/engine';
+import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
 import { createApp } from './app.ts';
 import { demoTenants } from './demo-tenants.ts';
 import { demoSecrets } from './secrets.ts';
-import { standUp } from './stand-up.ts';
-import { issueToken } from './tokens.ts';
+import { demoOperator, standUp } from './stand-up.ts';
 
 const defaultPort = 5000;
 const host = '127.0.0.1';
@@ -22,16 +23,17 @@ async function main(signal: AbortSignal): Promise<void> {
     const adminUrl = process.env['DATABASE_URL'] ?? (await ownServer(stops));
     say(`database  ${describeTarget(adminUrl)}`);
     const secrets = await demoSecrets(folder, describeTarget(adminUrl));
-    const pool = await standUp(adminUrl, secrets, say, signal);
+    const { pool, control } = await standUp(adminUrl, secrets, path.join(folder, 'crm-keyring'), say, signal);
     // `pool.end()` does not wait for its connections to close: the server's shutdown can still reach one, which reports it here.
     pool.on('error', () => undefined);
-    stops.push(() => pool.end());
-    const app = createApp({ pool, secret: secrets.tokenSecret });
+    stops.push(() => Promise.all([pool.end(), control.pool.end()]));
+    const baseUrl = `http://${host}:${port}`;
+    const app = await createApp({ pool, server: { database: control, people: { secret: secrets.sessionSecret, baseUrl } } });
     stops.push(() => app.close());
     await app.listen({ port, host }).catch((cause: unknown) => {
       throw portError(port, cause);
     });
-    await greet(port, secrets.tokenSecret);
+    await greet(app, baseUrl, secrets.peoplePassword);
     if (!signal.aborted) await once(signal, 'abort');
     say('stopping');
   } finally {
@@ -81,17 +83,27 @@ function portError(port: number, cause: unknown): PartywallError {
   return new PartywallError('port_busy', `listening on port ${port}: ${reason}`, { cause });
 }
 
-async function greet(port: number, secret: string): Promise<void> {
-  const base = `http://${host}:${port}`;
+async function greet(app: FastifyInstance, base: string, password: string): Promise<void> {
   say('');
-  say(`The CRM is on ${base}; Ctrl-C stops everything. Each tenant sees its own customers:`);
+  say(`The CRM is on ${base}; Ctrl-C stops everything. The API is described on ${base}/api/docs. Each tenant sees its own customers:`);
   say('');
   say(`curl ${base}/api/health`);
-  for (const tenant of demoTenants.slice(0, 2)) {
-    const token = await issueToken({ tenant: tenant.id, user: tenant.firstUser.id, role: tenant.firstUser.role }, { secret });
-    say(`# ${tenant.name}`);
-    say(`curl -H 'Authorization: Bearer ${token}' '${base}/api/customers?limit=3'`);
+  for (const { name, firstUser } of demoTenants.slice(0, 2)) {
+    say(`# ${name}, as ${firstUser.email}`);
+    say(`curl -H 'Authorization: Bearer ${await signIn(app, firstUser.email, password)}' '${base}/api/customers?limit=3'`);
   }
+  say('# All tenants, as their operator (examples/crm/RUNBOOK.md has the rest)');
+  say(`curl -H 'Authorization: Bearer ${await signIn(app, demoOperator.email, password)}' '${base}/api/admin/tenants'`);
+  say('');
+  say(`All of them have the password ${password}`);
+}
+
+const signedIn = z.object({ token: z.string() });
+
+async function signIn(app: FastifyInstance, email: string, password: string): Promise<string> {
+  const answer = await app.inject({ method: 'POST', url: '/api/auth/sign-in/email', payload: { email, password } });
+  if (answer.statusCode !== 200) throw new Error(`signing in as ${email}: the server answered ${answer.statusCode}`);
+  return signedIn.parse(answer.json()).token;
 }
 
 function say(line: string): void {

@@ -106,7 +106,7 @@ test(
     const second = start({ PORT: port });
     const again = await greeted(second);
     expect(again).toContain('nothing was changed');
-    expect(again.match(/nothing to do/g)).toHaveLength(2);
+    expect(again.match(/nothing to do/g)).toHaveLength(3);
     expect(again).not.toMatch(/steps applied/);
     expect((await curlLines(again))[0]).toEqual(one);
     expect(await stop(second.child)).toBe(0);

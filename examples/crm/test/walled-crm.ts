@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { applyWall, type ControlDatabase, connect, controlPool, installControl, parseModel, type TenancyModel } from '@partywall/engine';
-import { type ServerOptions, signSessionToken } from '@partywall/server';
+import { hashPassword, type SendMail, type ServerOptions, signSessionToken } from '@partywall/server';
 import { createWalledPool } from '@partywall/wall';
 import type { FastifyInstance, FastifyServerOptions } from 'fastify';
 import pg from 'pg';
@@ -21,6 +21,8 @@ export interface WalledCrm {
   readonly control: ControlDatabase;
   readonly server: ServerOptions;
   readonly app: FastifyInstance;
+  /** Somebody who can sign in with the password, and a token of theirs. */
+  person(of: { readonly superAdmin: boolean; readonly password: string }): Promise<{ readonly email: string; readonly token: string }>;
   /** A bearer token of somebody who has the role in the tenant. */
   token(tenant: { readonly id: string }, role?: Role): Promise<string>;
   /** Sends a request as such a person, without a network. */
@@ -42,7 +44,9 @@ export interface Reply {
 }
 
 /** A loaded CRM behind a wall, and the application on a walled pool of `connections` connections. */
-export async function walledCrm(options: { readonly connections?: number; readonly logger?: FastifyServerOptions['logger'] } = {}): Promise<WalledCrm> {
+export async function walledCrm(
+  options: { readonly connections?: number; readonly logger?: FastifyServerOptions['logger']; readonly mail?: SendMail } = {},
+): Promise<WalledCrm> {
   const database = await createDatabase();
   const model = await buildWall(database);
   const pool = createWalledPool({ connectionString: database.urlAs(model.roles.app), max: options.connections ?? 4 });
@@ -50,7 +54,7 @@ export async function walledCrm(options: { readonly connections?: number; readon
   const control = { pool: controlPool(database.urlAs(model.roles.service), { purpose: 'test' }), model, clock: () => new Date(), keyring };
   const server: ServerOptions = {
     database: control,
-    people: { secret, baseUrl: 'http://127.0.0.1' },
+    people: { secret, baseUrl: 'http://127.0.0.1', ...(options.mail && { mail: options.mail }) },
     limits: { requestsPerMinute: 1_000_000, attemptsPerMinute: 1_000_000 },
   };
   const app = await createApp({ pool, server, logger: options.logger ?? false });
@@ -74,6 +78,11 @@ export async function walledCrm(options: { readonly connections?: number; readon
     control,
     server,
     app,
+    person: async ({ superAdmin, password }) => {
+      const { id, email, token: own } = await newPerson(database, superAdmin);
+      await setPassword(database, id, password);
+      return { email, token: own };
+    },
     token,
     as:
       (tenant, role = 'admin') =>
@@ -87,23 +96,38 @@ export async function walledCrm(options: { readonly connections?: number; readon
 
 /** A person of the tenant, with a session; returns its token. */
 async function signedIn(database: TestDatabase, tenant: string, role: Role): Promise<string> {
-  const [person, token] = [randomUUID(), randomUUID()];
-  await database.query(`insert into partywall_people."user" ("id", "name", "email", "emailVerified") values ($1, 'Somebody', $1 || '@people.example', true)`, [
-    person,
-  ]);
+  const { id, token } = await newPerson(database, false);
   await database.query(`insert into partywall_people."organization" ("id", "name", "slug", "createdAt") values ($1, $1, $1, now()) on conflict do nothing`, [
     tenant,
   ]);
   await database.query(`insert into partywall_people."member" ("id", "organizationId", "userId", "role", "createdAt") values ($2, $1, $2, $3, now())`, [
     tenant,
-    person,
+    id,
     role,
+  ]);
+  return token;
+}
+
+async function newPerson(database: TestDatabase, superAdmin: boolean): Promise<{ id: string; email: string; token: string }> {
+  const [id, token] = [randomUUID(), randomUUID()];
+  const email = `${id}@people.example`;
+  await database.query(`insert into partywall_people."user" ("id", "name", "email", "emailVerified", "superAdmin") values ($1, 'Somebody', $2, true, $3)`, [
+    id,
+    email,
+    superAdmin,
   ]);
   await database.query(
     `insert into partywall_people."session" ("id", "expiresAt", "token", "updatedAt", "userId") values ($1, now() + interval '1 hour', $2, now(), $1)`,
-    [person, token],
+    [id, token],
   );
-  return signSessionToken(token, secret);
+  return { id, email, token: signSessionToken(token, secret) };
+}
+
+async function setPassword(database: TestDatabase, id: string, password: string): Promise<void> {
+  await database.query(
+    `insert into partywall_people."account" ("id", "accountId", "providerId", "userId", "password", "updatedAt") values ($1, $1, 'credential', $1, $2, now())`,
+    [id, await hashPassword(password)],
+  );
 }
 
 /** An empty body is an empty object. */
@@ -114,7 +138,13 @@ export function parseReply(body: string): Reply {
 /** Loads the CRM as its owner, puts it behind a wall and under the control plane. */
 async function buildWall(database: TestDatabase): Promise<TenancyModel> {
   const run = suffix();
-  const roles = { owner: `crm_owner_${run}`, app: `crm_app_${run}`, system: `crm_system_${run}`, service: `crm_service_${run}` };
+  const roles = {
+    owner: `crm_owner_${run}`,
+    app: `crm_app_${run}`,
+    system: `crm_system_${run}`,
+    service: `crm_service_${run}`,
+    operator: `crm_operator_${run}`,
+  };
   await database.query(`create role ${roles.owner} login; alter database ${database.name} owner to ${roles.owner}`);
   const owner = new pg.Client(database.urlAs(roles.owner));
   await owner.connect();

@@ -5,6 +5,7 @@ export { parseSmtpUrl, type SmtpConfig, smtpMailer } from './delivery/smtp.ts';
 export { boundedServer, type LimitOptions } from './limits.ts';
 export { structuredLogs } from './logging.ts';
 export { decodeCursor, encodeCursor, type Page, pageOf, pageQuery, pageSchema } from './paging.ts';
+export { createSuperAdmin, listSuperAdmins, type SuperAdmin } from './people/accounts.ts';
 export { hashPassword } from './people/better-auth.ts';
 export { type PeopleOptions, passwordLength, type SendMail } from './people/people-options.ts';
 export type { Principal, TenantRole } from './people/principal.ts';
