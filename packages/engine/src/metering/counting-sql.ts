@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
+import type pg from 'pg';
 import { dollarQuote, ident, literal } from '../db/sql.ts';
+import { PartywallError } from '../errors.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
 
@@ -49,6 +51,24 @@ export function countingSql(model: TenancyModel): string[] {
   ];
 }
 
+/**
+ * Refuses a table that counts by its text and has virtual columns (PostgreSQL 18): what a statement changed does not show them, what is
+ * there does, so that the two would never agree.
+ *
+ * @throws PartywallError model_invalid
+ */
+export async function refuseVirtualColumns(client: pg.ClientBase, model: TenancyModel): Promise<void> {
+  const weighed = [...model.quotas.values()].flatMap((quota) => (quota.kind === 'bytes' ? [...quota.tables].filter(([, column]) => column === '*') : []));
+  const { rows } = await client.query<{ name: string }>(
+    "select distinct a.attrelid::regclass::text || '.' || quote_ident(a.attname) as name from pg_catalog.pg_attribute a where a.attgenerated = 'v' and a.attrelid = any (select to_regclass(t) from unnest($1::text[]) t) order by 1",
+    [weighed.map(([table]) => quoted(table))],
+  );
+  if (rows.length === 0) return;
+  throw new PartywallError('model_invalid', `counting the bytes of rows as text: ${rows.map(({ name }) => name).join(', ')} is virtual`, {
+    hint: 'name a column that holds the size instead of *',
+  });
+}
+
 function countedTables(model: TenancyModel): CountedTable[] {
   const amounts = new Map<TableName, CountedTable['amounts']>();
   const add = (table: TableName, one: CountedTable['amounts'][number]): void => {
@@ -91,8 +111,8 @@ on conflict (name) do update set kind = excluded.kind, definition = excluded.def
 }
 
 /**
- * What the rows of a tenant add up to now. In the tenant's own context, because the owner, as whom it runs where a counter is made, is bound by
- * the policies of the tables.
+ * What the rows of a tenant add up to now. In the tenant's own context, so that it counts the same where the policies of the tables bind whoever it
+ * runs as.
  */
 function countUsageSql(model: TenancyModel, tables: readonly CountedTable[]): string {
   const sums = tables.flatMap(({ table, tenant, amounts }) =>

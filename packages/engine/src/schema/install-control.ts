@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { auditTables } from '../audit/records.ts';
 import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
-import { countingSql } from '../metering/counting-sql.ts';
+import { countingSql, refuseVirtualColumns } from '../metering/counting-sql.ts';
 import { countNewQuotas } from '../metering/quotas-recount.ts';
 import { maySeeSessions, usageSql } from '../metering/usage-sql.ts';
 import type { TenancyModel } from '../model/model.ts';
@@ -39,7 +39,7 @@ const ledger = [
  * Brings the control plane's schema up to this version, in one transaction.
  *
  * @param client a role that may act as the one that raised the wall, which owns what is made here too
- * @throws PartywallError phase_refused (no wall yet, or a newer or another version is installed)
+ * @throws PartywallError phase_refused (no wall yet, or a newer or another version is installed), model_invalid (a quota that cannot be counted)
  */
 export async function installControl(client: pg.ClientBase, model: TenancyModel): Promise<InstallReport> {
   const migrations = await readMigrations();
@@ -58,6 +58,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
       await client.query(sql);
       await client.query('insert into partywall_control.migrations (number, name, hash) values ($1, $2, $3)', [number, name, hash]);
     }
+    await refuseVirtualColumns(client, model);
     for (const statement of [...derivedSql(model), ...grants(model), ...operatorViewsSql(model, keyType)]) await client.query(statement);
     await client.query('commit');
     await countNewQuotas(client, owner);

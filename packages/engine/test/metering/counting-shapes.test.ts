@@ -180,3 +180,12 @@ test('a quota that is new is counted, one that goes leaves nothing, and the trig
   const { rows } = await database.query("select count(*)::int as n from pg_proc where proname like 'partywall_count%'");
   expect(rows).toEqual([{ n: 1 }]);
 });
+
+test('a table with a virtual column is not counted by its text', async () => {
+  const { rows } = await database.query<{ major: number }>("select current_setting('server_version_num')::int / 10000 as major");
+  const virtual = (rows[0]?.major ?? 0) >= 18;
+  await database.query(`alter table events add column loud text generated always as (upper(body)) ${virtual ? 'virtual' : 'stored'}`);
+  const again = install();
+  if (virtual) await expect(again).rejects.toMatchObject({ code: 'model_invalid', message: expect.stringContaining('loud is virtual') });
+  else await again.then(() => recountQuotas(operation, {})).then((report) => expect(report).toEqual(exact));
+});
