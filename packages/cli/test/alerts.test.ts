@@ -65,6 +65,10 @@ describe('alerts', () => {
     expect(await partywall(['alerts'], operator)).toMatchObject({ status: 2 });
   });
 
+  test('are purged when they are old, and these are not', async () => {
+    expect(await partywall(['alerts', 'purge'], operator)).toMatchObject({ status: 0, stdout: 'deleted 0 alerts and 0 messages\n' });
+  });
+
   test('have rules with the documented thresholds', async () => {
     const { stdout } = await partywall(['alerts', 'rules'], operator);
     expect(stdout).toMatch(/^error_rate +error_rate {2}warning over 1 %, critical 5 %$/m);

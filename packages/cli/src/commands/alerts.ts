@@ -7,6 +7,7 @@ import {
   listAlerts,
   metrics,
   PartywallError,
+  purgeAlerts,
   refreshAlerts,
   severities,
 } from '@partywall/engine';
@@ -70,6 +71,11 @@ export function registerAlerts(program: Command, start: Start): void {
     .summary('Show the rules.')
     .addHelpText('after', helpEnding({ 0: 'shown', 2: 'could not be asked' }, ['partywall alerts rules']))
     .action(start<object>(rules));
+  alerts
+    .command('purge')
+    .summary('Delete resolved alerts and messages that are older than they are kept.')
+    .addHelpText('after', helpEnding({ 0: 'all of them', 1: 'many are left: run it again', 2: 'could not be asked' }, ['partywall alerts purge']))
+    .action(start<object>(purge));
   registerAlertChannels(alerts, start);
 }
 
@@ -105,6 +111,13 @@ function rules(ctx: CommandContext): Promise<Answer> {
       return `${name.padEnd(width)}  ${metric}  warning ${inclusive ? 'at' : 'over'} ${warning} ${unit}, critical ${critical} ${unit}${enabled ? '' : ', off'}`;
     });
     return { exit: 0, data: { items }, text: lines.join('\n') };
+  });
+}
+
+function purge(ctx: CommandContext): Promise<Answer> {
+  return withControl(ctx, async (operation) => {
+    const purged = await purgeAlerts(operation);
+    return { exit: purged.finished ? 0 : 1, data: purged, text: `deleted ${purged.alerts} alerts and ${purged.deliveries} messages` };
   });
 }
 

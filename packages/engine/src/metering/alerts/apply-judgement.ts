@@ -87,8 +87,9 @@ function sameTime(a: Date | null, b: Date | null): boolean {
 
 /** Writes to the outbox who is told of what; returns how many deliveries that makes. */
 async function announce(client: pg.ClientBase, happenings: readonly Happening[]): Promise<number> {
+  // Locked, so that none is removed before its deliveries are there to go with it.
   const channels = await client.query<Routing>(
-    'select name, kind, severities, rules, tenants from partywall_control.alert_channels where enabled order by name',
+    'select name, kind, severities, rules, tenants from partywall_control.alert_channels where enabled order by name for key share',
   );
   if (channels.rows.length === 0) return 0;
   const ids = happenings.map(({ id }) => id);
