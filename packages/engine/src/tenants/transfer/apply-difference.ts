@@ -1,6 +1,8 @@
 import type pg from 'pg';
+import type { Catalog } from '../../catalog/catalog.ts';
 import { sqlState } from '../../db/connect.ts';
 import { PartywallError } from '../../errors.ts';
+import { findMovedConflicts } from './conflicts.ts';
 import { deleteMovedSql, deleteSql, insertSql, type StagedTable, unlinkSql, updateSql } from './difference-sql.ts';
 import { restoringSetting } from './restoring-sql.ts';
 
@@ -16,7 +18,7 @@ const roundsMax = 4;
  *
  * @throws PartywallError import_conflict
  */
-export async function applyDifference(client: pg.ClientBase, tenant: string, tables: readonly StagedTable[]): Promise<number> {
+export async function applyDifference(client: pg.ClientBase, tenant: string, catalog: Catalog, tables: readonly StagedTable[]): Promise<number> {
   await client.query(`select set_config('${restoringSetting}', 'on', true)`);
   await client.query('set constraints all deferred');
   const run = async (statements: readonly (string | undefined)[]): Promise<number> => {
@@ -40,8 +42,10 @@ export async function applyDifference(client: pg.ClientBase, tenant: string, tab
       await client.query('set constraints all immediate');
       await client.query('set constraints all deferred');
     } catch (error) {
-      if (sqlState(error) !== '23505' || statements === deletingFirst) throw error;
+      if (!wantsRoom(error) || statements === deletingFirst) throw error;
       await client.query('rollback to savepoint round');
+      const conflicts = await findMovedConflicts(client, tenant, catalog, tables);
+      if (conflicts.length > 0) throw new PartywallError('import_conflict', `restoring tenant ${tenant}: ${conflicts[0]}`, { details: conflicts });
       statements = deletingFirst;
       continue;
     }
@@ -53,4 +57,10 @@ export async function applyDifference(client: pg.ClientBase, tenant: string, tab
     total += changed;
   }
   throw new PartywallError('import_conflict', `restoring tenant ${tenant}: its rows do not settle; a trigger of the application keeps changing them`);
+}
+
+/** unique_violation, exclusion_violation: another row still has the value. */
+function wantsRoom(error: unknown): boolean {
+  const state = sqlState(error);
+  return state === '23505' || state === '23P01';
 }

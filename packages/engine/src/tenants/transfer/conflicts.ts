@@ -1,8 +1,8 @@
 import type pg from 'pg';
-import type { Catalog, Constraint, Relation } from '../../catalog/catalog.ts';
+import type { Catalog, Constraint } from '../../catalog/catalog.ts';
 import { ident } from '../../db/sql.ts';
 import { quoted, type TableName } from '../../model/table-name.ts';
-import { gone, match, type StagedTable } from './difference-sql.ts';
+import { gone, match, moved, type StagedTable } from './difference-sql.ts';
 import { foreignKeys, only, plainUniques } from './tables.ts';
 
 /** What is listed of each kind and table; there may be as many as the tenant has rows. */
@@ -14,20 +14,41 @@ const keyLengthMax = 120;
  * tenant has taken meanwhile, references to what is no more, rows of others that refer to what would be deleted.
  */
 export async function findConflicts(client: pg.ClientBase, tenant: string, catalog: Catalog, tables: readonly StagedTable[]): Promise<string[]> {
-  const staged = new Map(tables.map((table) => [table.relation.table, table]));
+  const staged = byName(tables);
+  return answers(client, tenant, tables, (table) => [
+    ...takenQuestions(table),
+    ...foreignKeys(table.relation).flatMap((reference) => missingParent(table, reference, staged, catalog) ?? []),
+    ...pointingIn(table, gone(table), 'is not in the export', staged, catalog),
+  ]);
+}
+
+/** The same for rows that can only be brought back by deleting them first. */
+export async function findMovedConflicts(client: pg.ClientBase, tenant: string, catalog: Catalog, tables: readonly StagedTable[]): Promise<string[]> {
+  const staged = byName(tables);
+  return answers(client, tenant, tables, (table) => {
+    const condition = moved(table);
+    return condition === undefined ? [] : pointingIn(table, condition, 'has exchanged unique values', staged, catalog);
+  });
+}
+
+async function answers(
+  client: pg.ClientBase,
+  tenant: string,
+  tables: readonly StagedTable[],
+  ask: (table: StagedTable) => readonly Question[],
+): Promise<string[]> {
   const conflicts: string[] = [];
   for (const table of tables) {
-    const questions = [
-      ...takenQuestions(table),
-      ...foreignKeys(table.relation).flatMap((reference) => missingParent(table, reference, staged, catalog) ?? []),
-      ...[...catalog.relations.values()].flatMap((child) => (child.isPartition ? [] : pointingIn(table, child, staged))),
-    ];
-    for (const { sql, says } of questions) {
+    for (const { sql, says } of ask(table)) {
       const { rows } = await client.query<{ what: string }>(`${sql} limit ${listedMax}`, [tenant]);
       conflicts.push(...rows.map(({ what }) => `${table.relation.table}: ${what} ${says}`));
     }
   }
   return conflicts;
+}
+
+function byName(tables: readonly StagedTable[]): ReadonlyMap<TableName, StagedTable> {
+  return new Map(tables.map((table) => [table.relation.table, table]));
 }
 
 interface Question {
@@ -55,13 +76,14 @@ type Reference = Constraint & { readonly foreign: NonNullable<Constraint['foreig
 /** A staged row refers to one that is neither in the export nor, where it is no tenant's, in the database. */
 function missingParent(
   table: StagedTable,
-  { columns, foreign }: Reference,
+  { columns, foreign, validated, enforced }: Reference,
   staged: ReadonlyMap<TableName, StagedTable>,
   catalog: Catalog,
 ): Question | undefined {
   const parent = staged.get(foreign.table);
   const relation = catalog.relations.get(foreign.table);
-  if (!stagedColumns(table, columns) || !relation || (parent && !stagedColumns(parent, foreign.columns))) return undefined;
+  // One that is not validated leaves the rows alone that are there; the server judges what is written.
+  if (!validated || !enforced || !stagedColumns(table, columns) || !relation || (parent && !stagedColumns(parent, foreign.columns))) return undefined;
   // A partition's rows are staged under its parent's name.
   if (!parent && relation.isPartition) return undefined;
   const on = columns.map((name, at) => `p.${ident(foreign.columns[at] ?? '')} = s.${ident(name)}`).join(' and ');
@@ -73,20 +95,22 @@ and not exists (select from ${parent?.stage ?? quoted(foreign.table)} p where ${
 }
 
 /** Rows of others that refer to a row which would be deleted: by cascade they would go too, or lose their reference. */
-function pointingIn(table: StagedTable, child: Relation, staged: ReadonlyMap<TableName, StagedTable>): Question[] {
-  const own = staged.get(child.table);
-  return foreignKeys(child).flatMap(({ columns, foreign }) => {
-    if (foreign.table !== table.relation.table) return [];
-    // A reference that holds the tenant on both sides never leaves it.
-    if (own && foreign.columns[columns.indexOf(own.tenantColumn)] === table.tenantColumn) return [];
-    const on = columns.map((name, at) => `c.${ident(name)} = t.${ident(foreign.columns[at] ?? '')}`).join(' and ');
-    const others = own ? `and c.${ident(own.tenantColumn)} is distinct from $1` : '';
-    return [
-      {
-        sql: `select ${described('t', table.key)} as what from ${only(table.relation)} t where ${gone(table)} and exists (select from ${only(child)} c where ${on} ${others})`,
-        says: `is not in the export, and a row of ${child.table} that is not the tenant's refers to it`,
-      },
-    ];
+function pointingIn(table: StagedTable, condition: string, why: string, staged: ReadonlyMap<TableName, StagedTable>, catalog: Catalog): Question[] {
+  return [...catalog.relations.values()].flatMap((child) => {
+    const own = staged.get(child.table);
+    return foreignKeys(child).flatMap(({ columns, foreign }) => {
+      if (foreign.table !== table.relation.table || child.isPartition) return [];
+      // A reference that holds the tenant on both sides never leaves it.
+      if (own && foreign.columns[columns.indexOf(own.tenantColumn)] === table.tenantColumn) return [];
+      const on = columns.map((name, at) => `c.${ident(name)} = t.${ident(foreign.columns[at] ?? '')}`).join(' and ');
+      const others = own ? `and c.${ident(own.tenantColumn)} is distinct from $1` : '';
+      return [
+        {
+          sql: `select ${described('t', table.key)} as what from ${only(table.relation)} t where ${condition} and exists (select from ${only(child)} c where ${on} ${others})`,
+          says: `${why}, and a row of ${child.table} that is not the tenant's refers to it`,
+        },
+      ];
+    });
   });
 }
 

@@ -54,18 +54,27 @@ export function unlinkSql(table: StagedTable): string | undefined {
   return `update ${only(table.relation)} t set ${set} where ${gone(table)} and (${linked})`;
 }
 
-/**
- * Rows whose unique values others want: two rows that exchange a position cannot be updated one after the other. They are deleted and
- * inserted anew, with what refers to them.
- */
+/** Rows that are `moved`; they are inserted anew, with what refers to them. */
 export function deleteMovedSql(table: StagedTable): string | undefined {
-  const uniques = table.relation.indexes.filter(({ unique, primary }) => unique && !primary);
-  if (uniques.length === 0 || table.isRoot) return undefined;
-  const plain = plainUniques(table.relation).filter(({ primary }) => !primary);
+  const condition = moved(table);
+  return condition && `delete from ${only(table.relation)} t where ${condition}`;
+}
+
+/**
+ * The live row is in the export with other unique values. Two rows that exchange a position cannot be updated one after the other. Undefined
+ * where a table has none.
+ */
+export function moved(table: StagedTable): string | undefined {
+  const { relation, isRoot } = table;
+  const plain = plainUniques(relation).filter(({ primary }) => !primary);
+  const uniques = relation.indexes.filter(({ unique, primary }) => unique && !primary);
+  const excludes = relation.constraints.some(({ kind }) => kind === 'exclude');
+  if (isRoot || (uniques.length === 0 && !excludes)) return undefined;
   const known = new Set(table.columns.map(({ name }) => name));
-  const all = plain.length < uniques.length || plain.some(({ columns }) => columns.some((name) => !known.has(name)));
+  // Expressions and conditions may read any column.
+  const all = excludes || plain.length < uniques.length || plain.some(({ columns }) => columns.some((name) => !known.has(name)));
   const columns = all ? [...known] : [...new Set(plain.flatMap((index) => index.columns))];
-  return `delete from ${only(table.relation)} t using ${table.stage} s where ${mine(table)} and ${match(table)} and ${row('s', columns)} ${different} ${row('t', columns)}`;
+  return `${mine(table)} and exists (select from ${table.stage} s where ${match(table)} and ${row('s', columns)} ${different} ${row('t', columns)})`;
 }
 
 /** The row belongs to the tenant. */

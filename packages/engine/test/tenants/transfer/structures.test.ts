@@ -22,6 +22,10 @@ const fixture = await controlDatabase({
     end $$;
     create trigger log after insert or update on stamped for each row execute function log();
     create table tokens (id integer primary key, tenant_id uuid not null references tenants (id), token text not null unique);
+    create table room_links (id serial primary key, room_id integer not null);
+    create table rooms (id integer primary key, tenant_id uuid not null references tenants (id), during int4range not null, label text not null,
+      exclude using gist (during with &&), unique (tenant_id, label));
+    alter table room_links add foreign key (room_id) references rooms (id) on delete cascade;
     create table links (id serial primary key, token_id integer not null references tokens (id) on delete cascade);
     create table events (id bigint not null, at date not null, tenant_id uuid not null references tenants (id), body text, primary key (id, at)) partition by range (at);
     create table events_2024 partition of events for values from ('2024-01-01') to ('2025-01-01');
@@ -36,6 +40,8 @@ const fixture = await controlDatabase({
     'public.history': { scope: 'scoped', column: 'tenant_id' },
     'public.tokens': { scope: 'scoped', column: 'tenant_id', uniques: { tokens_token_key: 'global' } },
     'public.links': { scope: 'platform' },
+    'public.room_links': { scope: 'platform' },
+    'public.rooms': { scope: 'scoped', column: 'tenant_id' },
     'public.events': { scope: 'scoped', column: 'tenant_id' },
   },
 });
@@ -96,6 +102,35 @@ test('unique values that changed hands come back, with what refers to their rows
 
   expect(await importText(operation, before)).toMatchObject({ applied: true, hashEqual: true });
   expect((await exportDocument(operation, cedar)).tables).toEqual(JSON.parse(before).tables);
+});
+
+test('values that exclude each other come back too, but not over somebody else’s reference', async () => {
+  const oak = await fixture.tenant('Oak');
+  await database.query(`insert into rooms values (1, '${oak}', '[1,3)', 'a'), (2, '${oak}', '[3,5)', 'b')`);
+  const before = await exportText(operation, oak);
+  await database.query(
+    `update rooms set during = '[10,11)' where id = 1; update rooms set during = '[1,3)' where id = 2; update rooms set during = '[3,5)' where id = 1`,
+  );
+  await database.query('insert into room_links (room_id) values (2)');
+  await expect(importText(operation, before)).rejects.toMatchObject({
+    code: 'import_conflict',
+    details: ['public.rooms: ("id") = (2) has exchanged unique values, and a row of public.room_links that is not the tenant\'s refers to it'],
+  });
+  expect((await database.query('select count(*)::int as count from room_links')).rows).toEqual([{ count: 1 }]);
+  await database.query('delete from room_links');
+  expect(await importText(operation, before)).toMatchObject({ hashEqual: true });
+});
+
+test('a restore beyond a quota is refused with its name', async () => {
+  const pine = await fixture.tenant('Pine', 'pro');
+  await database.query(`insert into customers (tenant_id, name) select '${pine}', n::text from generate_series(1, 120) n`);
+  const before = await exportText(operation, pine);
+  await database.query(`delete from customers where tenant_id = '${pine}'; update partywall_control.directory set plan = 'free' where tenant_id = '${pine}'`);
+  await expect(importText(operation, before)).rejects.toMatchObject({
+    code: 'import_conflict',
+    message: expect.stringContaining('the quota customers of 100 is exceeded'),
+  });
+  expect((await database.query(`select from customers where tenant_id = '${pine}'`)).rowCount).toBe(0);
 });
 
 test('triggers fire and are listed, and restored rows stay as they were exported', async () => {
