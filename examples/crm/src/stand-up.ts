@@ -6,11 +6,14 @@ import {
   type ControlDatabase,
   connect,
   controlPool,
+  createSystemDatabase,
   installControl,
   type Operation,
   PartywallError,
   parseModel,
   readCatalog,
+  SlowQueryLog,
+  systemDatabaseUrl,
   type TenancyModel,
   verify,
   verifyExit,
@@ -33,6 +36,10 @@ export interface StoodUp {
   readonly pool: pg.Pool;
   /** What the control plane works with. */
   readonly control: ControlDatabase;
+  /** Keeps what the pool finds slow. */
+  readonly slowQueries: SlowQueryLog;
+  /** Connection string of the database that remembers the steps of long operations. */
+  readonly systemUrl: string;
 }
 
 /**
@@ -45,15 +52,18 @@ export async function standUp(adminUrl: string, secrets: DemoSecrets, keyring: s
   await check(adminUrl, model, say);
   await raise('expand', { adminUrl, model, say, signal, passwords: {} });
   const { app, service } = await switchedUrls(adminUrl, model, secrets, say, signal);
-  const pool = createWalledPool({ connectionString: app, application_name: 'crm' });
+  const control: ControlDatabase = { pool: controlPool(service, { purpose: 'crm' }), model, clock: () => new Date(), keyring };
+  const slowQueries = new SlowQueryLog(control);
+  const pool = createWalledPool({ connectionString: app, application_name: 'crm', onSlowQuery: slowQueries.record });
   try {
     // The gate wants to see the application on its role, so it connects before contract asks.
     await system('crm start', () => pool.query('select 1'));
     await raise('contract', { adminUrl, model, say, signal, passwords: {} });
     await attack(adminUrl, app, model, say, signal);
-    return { pool, control: await underControl(adminUrl, service, model, { secrets, keyring, say }) };
+    await underControl(adminUrl, control, secrets, say);
+    return { pool, control, slowQueries, systemUrl: systemDatabaseUrl(service) };
   } catch (error) {
-    await pool.end();
+    await Promise.all([pool.end(), control.pool.end()]);
     throw error;
   }
 }
@@ -140,23 +150,16 @@ async function opens(url: string): Promise<boolean> {
 }
 
 /** Installs the control plane and gives the demo's people their sign-in: an operator, and the first user of each tenant as its admin. */
-async function underControl(
-  adminUrl: string,
-  serviceUrl: string,
-  model: TenancyModel,
-  { secrets, keyring, say }: { secrets: DemoSecrets; keyring: string; say: Say },
-): Promise<ControlDatabase> {
+async function underControl(adminUrl: string, control: ControlDatabase, secrets: DemoSecrets, say: Say): Promise<void> {
   const client = await connect(adminUrl, { purpose: 'crm control' });
-  const { applied } = await installControl(client, model).finally(() => client.end());
-  const control: ControlDatabase = { pool: controlPool(serviceUrl, { purpose: 'crm' }), model, clock: () => new Date(), keyring };
   try {
+    const { applied } = await installControl(client, control.model);
+    await createSystemDatabase(client, control.model.roles.service);
     await makePeople({ database: control, actor: { kind: 'system', id: 'crm start' } }, secrets.peoplePassword);
-  } catch (error) {
-    await control.pool.end();
-    throw error;
+    say(`control   ${applied.length === 0 ? 'nothing to do' : `${applied.length} migrations applied`}`);
+  } finally {
+    await client.end();
   }
-  say(`control   ${applied.length === 0 ? 'nothing to do' : `${applied.length} migrations applied`}`);
-  return control;
 }
 
 async function makePeople(operation: Operation, password: string): Promise<void> {

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import path from 'node:path';
-import { connect, describeTarget, ident, PartywallError, startEmbedded } from '@partywall/engine';
+import { connect, describeTarget, ident, PartywallError, startDurable, startEmbedded, works } from '@partywall/engine';
+import { schedules } from '@partywall/server';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { createApp } from './app.ts';
@@ -23,12 +24,15 @@ async function main(signal: AbortSignal): Promise<void> {
     const adminUrl = process.env['DATABASE_URL'] ?? (await ownServer(stops));
     say(`database  ${describeTarget(adminUrl)}`);
     const secrets = await demoSecrets(folder, describeTarget(adminUrl));
-    const { pool, control } = await standUp(adminUrl, secrets, path.join(folder, 'crm-keyring'), say, signal);
+    const { pool, control, slowQueries, systemUrl } = await standUp(adminUrl, secrets, path.join(folder, 'crm-keyring'), say, signal);
     // `pool.end()` does not wait for its connections to close: the server's shutdown can still reach one, which reports it here.
     pool.on('error', () => undefined);
     stops.push(() => Promise.all([pool.end(), control.pool.end()]));
     const baseUrl = `http://${host}:${port}`;
-    const app = await createApp({ pool, server: { database: control, people: { secret: secrets.sessionSecret, baseUrl } } });
+    const durable = await startDurable({ database: control, systemDatabaseUrl: systemUrl, works, schedules: schedules(control) });
+    stops.push(() => durable.stop());
+    const people = { secret: secrets.sessionSecret, baseUrl };
+    const app = await createApp({ pool, server: { database: control, people, durable, slowQueries } });
     stops.push(() => app.close());
     await app.listen({ port, host }).catch((cause: unknown) => {
       throw portError(port, cause);
