@@ -24,7 +24,7 @@ export function registerServe(program: Command, start: Start): void {
     .summary('Serve the control plane over HTTP.')
     .description(
       'Serve the control plane over HTTP: tenants, people, quotas, usage, alerts, audit. Connects as the service role, whose connection string is ' +
-        '--url or PARTYWALL_SERVICE_URL. PARTYWALL_SECRET, at least 32 bytes and the same for all servers, signs sessions. PARTYWALL_SMTP_URL is the mail server, PARTYWALL_METRICS_TOKEN what /metrics asks for. Refuses to start with a ' +
+        '--url or PARTYWALL_SERVICE_URL. PARTYWALL_SECRET, at least 32 bytes and the same for all servers, signs sessions. Refuses to start with a ' +
         'list of all that is wrong. PARTYWALL_SMTP_URL is the mail server for alerts and invitations, PARTYWALL_METRICS_TOKEN the ' +
         'bearer token of /metrics. Ctrl-C and SIGTERM let requests end first.',
     )
