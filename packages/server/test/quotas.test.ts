@@ -71,6 +71,14 @@ test('what exceeds a quota is refused with 403 and the quota, limit, usage and r
   expect((await database.query('select from customers where tenant_id = $1', [tenant])).rowCount).toBe(2);
 });
 
+test('of many parallel requests at the limit, as many succeed as there is room for', async () => {
+  const { tenant, admin } = await tenantWithAdmin('Parallel', 'pro');
+  await ask(operator, 'PUT', '/api/admin/plans/seven', { ...tiny, limits: { customers: 7 } });
+  await ask(operator, 'POST', `/api/admin/tenants/${tenant}/plan`, { plan: 'seven' });
+  const answers = await Promise.all(Array.from({ length: 50 }, () => ask(admin, 'POST', '/api/customers')));
+  expect(answers.map(({ statusCode }) => statusCode).toSorted()).toEqual([...Array.from({ length: 7 }, () => 200), ...Array.from({ length: 43 }, () => 403)]);
+});
+
 test('an increase lets a tenant grow until its date, is listed, revoked and recorded', async () => {
   const { tenant, admin } = await tenantWithAdmin('Increased', 'tiny');
   await run({ tenant }, () => fixture.app.query('insert into customers (tenant_id, name) select $1, n::text from generate_series(1, 2) n', [tenant]));

@@ -86,8 +86,9 @@ function countedTables(model: TenancyModel): CountedTable[] {
   });
 }
 
+/** A size below nothing would make room for others; one that is unknown weighs nothing. */
 function bytes(column: string): string {
-  return column === '*' ? 'octet_length(r::text)' : `coalesce(r.${ident(column)}, 0)::bigint`;
+  return column === '*' ? 'octet_length(r::text)' : `greatest(r.${ident(column)}, 0)::bigint`;
 }
 
 /** A quota that is new, or adds up something else than before, is not counted yet. */

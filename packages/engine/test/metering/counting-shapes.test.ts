@@ -88,6 +88,13 @@ test('a partition is counted through its parent, by its own name, and when a row
   expect(await used('1')).toMatchObject({ events: 0, bytes: 5 });
 });
 
+test('a size below nothing makes no room', async () => {
+  await database.query('insert into "Odd 100%" values (2, -1000)');
+  expect(await used('2')).toMatchObject({ bytes: 9 });
+  await database.query('delete from "Odd 100%" where "size %" < 0');
+  expect(await used('2')).toMatchObject({ bytes: 9 });
+});
+
 test('counters are counted again where their large objects were lost, and the application’s own are left alone', async () => {
   await database.query("insert into events values (1, '2025-05-05', 'a'), (1, '2027-01-01', 'b')");
   const { rows } = await database.query<{ cell: number; quota: string }>(
