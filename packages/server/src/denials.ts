@@ -1,4 +1,4 @@
-import { type AuditEntry, appendAudit, appendDenial, type ControlDatabase, type Operation } from '@partywall/engine';
+import { type AuditEntry, appendDenial, type ControlDatabase, type Operation } from '@partywall/engine';
 import type { FastifyBaseLogger } from 'fastify';
 
 /**
@@ -12,9 +12,13 @@ import type { FastifyBaseLogger } from 'fastify';
 export const denialWindowMs = 10_000;
 /** Kinds that are counted at a time; of more only how many there were. */
 const windowsMax = 1_000;
-/** Connections that attempts may keep busy. */
-const writesAtOnceMax = 2;
+/** First attempts that are written at once; more are counted. */
+const firstsAtOnceMax = 2;
 const waitMsMax = 1_000;
+/** How long stopping waits for what has been counted. */
+const closeMsMax = 5_000;
+/** Of an id that was asked for: enough for any key, and a window is small. */
+const wantedCharactersMax = 200;
 
 /** What was attempted; `tenant` is whose chain it belongs to. */
 export type Denial = AuditEntry;
@@ -33,86 +37,98 @@ interface Window {
   denial: Denial;
   /** Attempts that no record tells of yet. */
   times: number;
-  readonly since: string;
-  readonly timer: NodeJS.Timeout;
+  since: string;
+  timer: NodeJS.Timeout | undefined;
 }
 
 export function createDenials(database: ControlDatabase, log: Pick<FastifyBaseLogger, 'error'>, windowMs = denialWindowMs): Denials {
   const windows = new Map<string, Window>();
-  const writes = new Set<Promise<void>>();
+  const firsts = new Set<Promise<void>>();
   let unrecorded = 0;
+  let closed = false;
+  /** Windows are written one after the other, however many close at once: requests need the connections. */
+  let closing = Promise.resolve();
 
-  const write = (times: number, work: () => Promise<unknown>): Promise<void> => {
-    const written = attempt(times, work).finally(() => writes.delete(written));
-    writes.add(written);
-    return written;
-  };
-  const attempt = async (times: number, work: () => Promise<unknown>): Promise<void> => {
+  const append = async (times: number, operation: Operation, denial: Denial): Promise<boolean> => {
     try {
-      await work();
-      const missed = unrecorded;
-      unrecorded = 0;
-      if (missed > 0) await writeMissed(missed);
+      await appendDenial(operation, denial);
+      return true;
     } catch (error) {
       unrecorded += times;
       log.error({ failure: error instanceof Error ? error.message : String(error), unrecorded }, 'refused attempts could not be recorded');
+      return false;
     }
   };
-  const writeMissed = async (times: number): Promise<void> => {
-    try {
-      const operation: Operation = { database, actor: { kind: 'system', id: 'denials' } };
-      await appendAudit(database.pool, operation, { tenant: null, action: 'access.unrecorded', details: { times } }, 'denied');
-    } catch (error) {
-      unrecorded += times;
-      throw error;
-    }
+  const write = async (times: number, operation: Operation, denial: Denial): Promise<void> => {
+    if (await append(times, operation, denial)) await writeMissed();
   };
-  const closeWindow = (key: string): void => {
-    const window = windows.get(key);
-    windows.delete(key);
-    if (!window || window.times === 0) return;
-    const { operation, denial, times, since } = window;
-    void write(times, () => appendDenial(operation, { ...denial, details: { ...denial.details, times, since } }));
+  /** Once, and not until none are missed: in a flood there are always more. */
+  const writeMissed = async (): Promise<void> => {
+    const times = unrecorded;
+    if (times === 0) return;
+    unrecorded = 0;
+    await append(times, { database, actor: { kind: 'system', id: 'denials' } }, { tenant: null, action: 'access.unrecorded', details: { times } });
+  };
+  const closeWindow = (key: string, window: Window): void => {
+    closing = closing.then(async () => {
+      if (!windows.has(key)) return; // given up
+      const { operation, denial, times, since } = window;
+      window.times = 0;
+      if (times > 0) await write(times, operation, { ...denial, details: { ...denial.details, times, since } });
+      // It counts among the windows until it is written, so that a slow database does not let them pile up.
+      if (window.times > 0 && !closed) open(key, window);
+      else windows.delete(key);
+      if (closed) unrecorded += window.times;
+    });
+  };
+  const open = (key: string, window: Window): void => {
+    window.since = database.clock().toISOString();
+    window.timer = setTimeout(closeWindow, windowMs, key, window).unref();
+    windows.set(key, window);
   };
 
-  const record = async (operation: Operation, denial: Denial): Promise<void> => {
+  const record = async (operation: Operation, denial: Denial, asked = ''): Promise<void> => {
     const { actor } = operation;
-    const key = JSON.stringify([actor.kind, actor.id, actor.address, denial.tenant, denial.action, denial.target]);
+    const key = JSON.stringify([actor.kind, actor.id, actor.address, denial.tenant, denial.action, denial.target, asked]);
     const known = windows.get(key);
     if (known) {
       known.times += 1;
       known.denial = denial;
       return;
     }
-    if (windows.size >= windowsMax) {
+    if (closed || windows.size >= windowsMax) {
       unrecorded += 1;
       return;
     }
-    const busy = writes.size >= writesAtOnceMax;
-    const timer = setTimeout(closeWindow, windowMs, key).unref();
-    windows.set(key, { operation, denial, times: busy ? 1 : 0, since: database.clock().toISOString(), timer });
-    if (!busy)
-      await atMost(
-        waitMsMax,
-        write(1, () => appendDenial(operation, denial)),
-      );
+    const busy = firsts.size >= firstsAtOnceMax;
+    open(key, { operation, denial, times: busy ? 1 : 0, since: '', timer: undefined });
+    if (busy) return;
+    const written = write(1, operation, denial).finally(() => firsts.delete(written));
+    firsts.add(written);
+    await atMost(waitMsMax, written);
   };
 
   return {
-    record,
-    recordForeign: async (operation, wanted, target) => {
-      const tenant = await existing(database, wanted).catch(() => null);
+    record: (operation, denial) => record(operation, denial),
+    recordForeign: async (operation, asked, target) => {
+      const tenant = await existing(database, asked).catch(() => null);
+      const wanted = asked.slice(0, wantedCharactersMax);
       // The tenant may read it, and learns no name of another tenant's people.
       const actor = { ...operation.actor, name: undefined };
-      await record({ ...operation, actor }, { tenant, action: 'access.cross_tenant', target, details: { wanted } });
+      // A guess that hits waits for its record, so one that does not must too: the time would tell which ids are tenants. Hence a window for each id.
+      await record({ ...operation, actor }, { tenant, action: 'access.cross_tenant', target, details: { wanted } }, wanted);
     },
     close: async () => {
-      for (const [key, { timer }] of windows) {
-        clearTimeout(timer);
-        closeWindow(key);
+      closed = true;
+      for (const [key, window] of windows) {
+        clearTimeout(window.timer);
+        closeWindow(key, window);
       }
-      while (writes.size > 0) await Promise.all(writes);
-      if (unrecorded > 0) await attempt(0, async () => undefined);
+      const written = Promise.all([closing, ...firsts]).then(writeMissed);
+      await atMost(closeMsMax, written);
+      const left = [...windows.values()].reduce((sum, { times }) => sum + times, unrecorded);
+      windows.clear();
+      if (left > 0) log.error({ unrecorded: left }, 'the server stops before all refused attempts are recorded');
     },
   };
 }

@@ -158,6 +158,14 @@ describe('POST /api/admin/audit/verify', () => {
     expect(one.json()).toMatchObject({ sound: true, chains: { visited: 1, of: 1 } });
   });
 
+  test('leaves connections to others: of many at once some are asked to come again', async () => {
+    const ask = () => server.inject({ method: 'POST', url: '/api/admin/audit/verify', headers: operator.headers });
+    const statuses = (await Promise.all(Array.from({ length: 6 }, ask))).map(({ statusCode }) => statusCode);
+    expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(2);
+    expect(statuses.filter((status) => status === 503).length).toBeGreaterThanOrEqual(1);
+    expect((await ask()).statusCode).toBe(200);
+  });
+
   test('is a super-admin’s alone, and so are the anchors', async () => {
     for (const [method, url] of [
       ['POST', '/api/admin/audit/verify'],

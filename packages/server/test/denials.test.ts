@@ -135,6 +135,16 @@ test('what is refused for other reasons is no denial', async () => {
   expect(await denials(id)).toEqual([]);
 });
 
+test('each id that is guessed waits for a record of its own, so that the time does not tell which are tenants', async () => {
+  const { id, headers } = await ofAlder();
+  for (const guess of ['guess-1', birch, 'guess-2', 'guess-2']) await server.inject({ url: '/api/customers', headers: { ...headers, 'x-tenant-id': guess } });
+  expect((await denials(id)).map(({ tenant, details }) => [tenant, details])).toEqual([
+    [null, { wanted: 'guess-2' }],
+    [birch, { wanted: birch }],
+    [null, { wanted: 'guess-1' }],
+  ]);
+});
+
 const quiet = { error: () => undefined };
 const operationOf = (id: string) => fixture.operation({ actor: { kind: 'user', id, address: '192.0.2.1' } });
 
@@ -144,6 +154,21 @@ test('the same attempt again is counted, and written as one record when its wind
   await vi.waitFor(async () => expect(await denials('flooder')).toHaveLength(2));
   expect((await denials('flooder')).map(({ details }) => details)).toEqual([{ n: 29, times: 29, since: expect.any(String) }, { n: 0 }]);
   await counted.close();
+});
+
+test('a flood that goes on is one record for each window', async () => {
+  const counted = createDenials(control, quiet, 40);
+  const flood = (): Promise<void> => counted.record(operationOf('persistent'), { tenant: alder, action: 'access.forbidden' });
+  let attempts = 0;
+  await vi.waitFor(async () => {
+    for (let n = 0; n < 50; n += 1) await flood();
+    attempts += 50;
+    expect((await denials('persistent')).length).toBeGreaterThanOrEqual(4);
+  });
+  await counted.close();
+  const times = (await denials('persistent')).map(({ details }) => ('times' in details && typeof details.times === 'number' ? details.times : 1));
+  expect(times.reduce((sum, one) => sum + one, 0)).toBe(attempts);
+  expect(times.length).toBeLessThan(attempts / 5);
 });
 
 test('closing writes what has been counted', async () => {

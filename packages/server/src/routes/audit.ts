@@ -21,6 +21,8 @@ import { optionalBody, tenantId, text } from '../schemas.ts';
 
 /** An audit log of any size, over any line. */
 const handlerTimeout = 12 * 3_600_000;
+/** Verifications at a time: each keeps a connection of the pool. */
+const verificationsMax = 2;
 /** A client that takes nothing for so long is gone. */
 const stallTimeoutMs = 120_000;
 
@@ -74,6 +76,7 @@ const anchorsReportSchema = z.object({ chains: z.object({ visited: z.int(), of: 
 
 export function registerAudit(instance: FastifyInstance): void {
   const app = instance.withTypeProvider<ZodTypeProvider>();
+  let verifications = 0;
 
   app.get(
     '/api/audit-logs',
@@ -158,8 +161,14 @@ export function registerAudit(instance: FastifyInstance): void {
     },
     async (request, reply) => {
       const { tenantId: tenant, platform } = request.body;
-      const report = await verifyAudit({ ...request.operation(), signal: clientGone(reply) }, { tenant: platform ? null : tenant });
-      return { ...report, faults: [...report.faults] };
+      if (verifications >= verificationsMax) throw problem('try_again');
+      verifications += 1;
+      try {
+        const report = await verifyAudit({ ...request.operation(), signal: clientGone(reply) }, { tenant: platform ? null : tenant });
+        return { ...report, faults: [...report.faults] };
+      } finally {
+        verifications -= 1;
+      }
     },
   );
 
