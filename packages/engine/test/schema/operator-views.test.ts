@@ -139,6 +139,19 @@ test('verify has nothing against them, and installing again changes nothing', as
   expect(report.findings.filter(({ target }) => /partywall|operator/.test(target))).toEqual([]);
 });
 
+test('where the installing role may not make the operator role, it is refused with what to do, and nothing is half installed', async () => {
+  const installer = `installer_${suffix()}`;
+  await fixture.database.query(`create role ${installer} login; grant ${model.roles.owner} to ${installer}`);
+  afterAll(async () => void (await fixture.database.query(`drop role ${installer}`)));
+  const weak = await connect(fixture.database.urlAs(installer), { purpose: 'test' });
+  const wanted = { ...model, roles: { ...model.roles, operator: `another_${suffix()}` } };
+  await expect(installControl(weak, wanted).finally(() => weak.end())).rejects.toMatchObject({
+    code: 'permission_missing',
+    hint: expect.stringContaining('CREATEROLE'),
+  });
+  expect((await client.query('select count(*)::int as n from tenants')).rows[0]).toHaveProperty('n');
+});
+
 describe.each([
   ['bigint', '9007199254740993', "'9007199254740993'"],
   ['integer', '7', '7'],
@@ -155,8 +168,9 @@ describe.each([
   });
 });
 
-test('a rollback of the wall takes the views along', async () => {
+test('the views go with the control plane, and do not keep the wall from being taken down', async () => {
   const { database, model: small } = await wallOf('uuid');
+  await database.query('drop schema partywall_control, partywall_people cascade');
   await rollbackWall({ url: database.url, model: small, to: 'nothing' });
   const { rows } = await database.query(`select to_regnamespace('partywall') as left`);
   expect(rows).toEqual([{ left: null }]);
