@@ -71,6 +71,15 @@ describe('partywall tenants', () => {
     expect(await run('restore', globex)).toMatchObject({ status: 0, stdout: expect.stringContaining('is now active') });
   });
 
+  test('purges whom the retention has released', async () => {
+    expect(await run('purge', '--dry-run')).toMatchObject({ status: 0, stdout: '0 are due\n' });
+    expect(await run('purge')).toMatchObject({ status: 0, stdout: 'visited 0 of 0: 0 erased, 0 under a legal hold, 0 failed\n' });
+    await run('delete', globex);
+    await on.database.query('update partywall_control.directory set retained_until = now() where tenant_id = $1', [globex]);
+    expect(await run('purge', '--dry-run')).toMatchObject({ status: 0, stdout: `1 are due\n  ${globex}  globex\n` });
+    expect(json(await run('purge', '--json'))).toMatchObject({ due: 1, visited: 1, erased: [globex], held: [], failed: [] });
+  });
+
   test('deletes for good only with the name, says before what goes and leaves a certificate', async () => {
     expect(await run('hold', acme, '--reason', 'case 1')).toMatchObject({ status: 0, stdout: expect.stringContaining('is under a legal hold') });
     expect(await run('delete', acme, '--hard', '--force', '--confirm', 'acme')).toMatchObject({ status: 1, stderr: expect.stringContaining('legal hold') });
@@ -92,7 +101,7 @@ describe('partywall tenants', () => {
     }
     expect(await run('show', acme)).toMatchObject({ status: 0 });
     const done = await run('delete', acme, '--hard', '--force', '--confirm', 'acme', '--reason', 'contract ended');
-    expect(done).toMatchObject({ status: 0, stdout: expect.stringMatching(/^erased: acme[\s\S]*valid: certificate 1, 81 rows of 3 tables/) });
+    expect(done).toMatchObject({ status: 0, stdout: expect.stringMatching(/^erased: acme[\s\S]*valid: certificate 2, 81 rows of 3 tables/) });
     expect(await run('show', acme)).toMatchObject({ status: 2 });
     expect(json(await run('certificate', acme, '--json'))).toMatchObject({ valid: true, body: { reason: 'contract ended', requestedBy: { id: 'kari' } } });
     await on.database.query('update partywall_control.certificates set body = replace(body, \'"before":60\', \'"before":61\')');

@@ -114,7 +114,7 @@ export {
   tenantOrders,
 } from './tenants/list.ts';
 export { type Provisioned, type ProvisionInput, provisionTenant } from './tenants/provision.ts';
-export { type PurgeReport, purgeRetained } from './tenants/purge.ts';
+export { dueTenants, type PurgeReport, purgeRetained } from './tenants/purge.ts';
 export { type TenantAction, type TenantStatus, tenantStatuses } from './tenants/states.ts';
 export { readTenant, type Tenant } from './tenants/tenant.ts';
 export { type ExportOptions, exportTenant } from './tenants/transfer/export.ts';

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { verifyPassword } from 'better-auth/crypto';
 import { describe, expect, test } from 'vitest';
 import { serverFixture } from './server.ts';
 
@@ -33,7 +34,9 @@ describe('provisioning over HTTP', () => {
     const { rows } = await database.query<{ password: string }>(
       `select a."password" from partywall_people."account" a join partywall_people."user" u on u."id" = a."userId" where u."email" = 'admin@newcompany.com'`,
     );
-    expect(rows[0]?.password).toMatch(/^[0-9a-f]+:[0-9a-f]+$/);
+    // What sign-in asks.
+    expect(await verifyPassword({ hash: rows[0]?.password ?? '', password: 'secure_password' })).toBe(true);
+    expect(await verifyPassword({ hash: rows[0]?.password ?? '', password: 'secure_passwort' })).toBe(false);
     expect(answer.body).not.toContain('secure_password');
   });
 
@@ -145,6 +148,19 @@ describe('deleting for good over HTTP', () => {
     expect((await get('/api/admin/certificates?limit=1')).json().items).toEqual([shown.certificate]);
     expect((await get(`/api/admin/operations/${answer.json().operation.id}`)).json()).toEqual(answer.json().operation);
     expect((await get(`/api/admin/operations?tenant=${id}`)).json().items).toHaveLength(1);
+  });
+
+  test('answers 409 with the operation where it stops, and goes on when asked again', async () => {
+    const [id, neighbour] = [await fixture.tenant('Stops'), await fixture.tenant('Beside')];
+    await database.query('alter table files add column about uuid references customers (id) on delete cascade');
+    await database.query("insert into customers (tenant_id, name) values ($1, 'c')", [id]);
+    await database.query("insert into files (tenant_id, name, size_bytes, about) select $1, 'f', 1, id from customers where tenant_id = $2", [neighbour, id]);
+    const stopped = await post(`/api/admin/tenants/${id}/delete`, { hardDelete: true, force: true });
+    expect(stopped.statusCode).toBe(409);
+    expect(stopped.json()).toMatchObject({ code: 'erasure_refused', detail: expect.stringContaining('public.files'), operationId: expect.any(String) });
+    expect((await get(`/api/admin/operations/${stopped.json().operationId}`)).json()).toMatchObject({ state: 'failed' });
+    await database.query('alter table files drop column about');
+    expect((await post(`/api/admin/tenants/${id}/delete`, { hardDelete: true, force: true })).statusCode).toBe(200);
   });
 
   test('without force is refused before the retention has ended', async () => {

@@ -1,7 +1,9 @@
 import {
   awaitOperation,
   connect,
+  type Durable,
   deleteTenant,
+  dueTenants,
   type ErasurePreview,
   eraseTenant,
   hasSystemDatabase,
@@ -9,6 +11,7 @@ import {
   type Operation,
   PartywallError,
   previewErasure,
+  purgeRetained,
   readCertificate,
   startDurable,
   systemDatabaseUrl,
@@ -59,6 +62,19 @@ export function registerTenantDeletion(program: Command, start: Start): void {
     );
 
   tenants
+    .command('purge')
+    .description('Erase the tenants whose retention has ended, as a server does every night. Those under a legal hold are left.')
+    .option('--dry-run', 'only list them')
+    .addHelpText(
+      'after',
+      helpEnding({ 0: 'all that were due are erased, held, or planned', 1: 'some could not be erased', 2: 'could not run' }, [
+        'partywall tenants purge --dry-run',
+        'partywall tenants purge',
+      ]),
+    )
+    .action(start<{ dryRun?: true }>((ctx, { dryRun }) => withControl(ctx, (operation) => (dryRun ? due(operation) : purge(ctx, operation)))));
+
+  tenants
     .command('certificate')
     .description('Print the certificate of an erased tenant, and check its signature and its place in the chain.')
     .argument('<tenant>', 'key of the tenant')
@@ -92,15 +108,36 @@ async function erase(ctx: CommandContext, operation: Operation, tenant: string, 
       hint: "pass the tenant's name as --confirm",
     });
   }
-  const service = serviceUrl(ctx);
-  await refuseWithoutSystem(service);
-  const durable = await startDurable({ database: operation.database, systemDatabaseUrl: systemDatabaseUrl(service), works });
-  try {
+  return withDurable(ctx, operation, async (durable) => {
     const { id } = await eraseTenant(operation, durable, { tenant, force, reason });
     const ended = await watch(ctx, operation, id);
     if (ended.state === 'failed') throw new PartywallError('erasure_refused', `erasing tenant ${JSON.stringify(tenant)}: ${ended.error}`);
     const { exit, data, text } = await certificate(operation, tenant);
     return { exit, data, text: `erased: ${printable(preview.tenant.name)} (${tenant})\n${text}` };
+  });
+}
+
+async function purge(ctx: CommandContext, operation: Operation): Promise<Answer> {
+  const report = await withDurable(ctx, operation, (durable) => purgeRetained(operation, durable));
+  const lines = [
+    `visited ${report.visited} of ${report.due}: ${report.erased.length} erased, ${report.held.length} under a legal hold, ${report.failed.length} failed`,
+    ...report.failed.map(({ tenant, problem }) => `  ${tenant}: ${problem}`),
+  ];
+  return { exit: report.failed.length > 0 ? 1 : 0, data: report, text: lines.join('\n') };
+}
+
+async function due(operation: Operation): Promise<Answer> {
+  const { due: count, tenants } = await dueTenants(operation);
+  const lines = tenants.map(({ id, name, held }) => `  ${id}  ${printable(name)}${held ? '  under a legal hold' : ''}`);
+  return { exit: 0, data: { dryRun: true, due: count, tenants }, text: [`${count} are due`, ...lines].join('\n') };
+}
+
+async function withDurable<Result>(ctx: CommandContext, operation: Operation, work: (durable: Durable) => Promise<Result>): Promise<Result> {
+  const service = serviceUrl(ctx);
+  await refuseWithoutSystem(service);
+  const durable = await startDurable({ database: operation.database, systemDatabaseUrl: systemDatabaseUrl(service), works });
+  try {
+    return await work(durable);
   } finally {
     await durable.stop();
   }

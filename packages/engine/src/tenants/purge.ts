@@ -18,18 +18,24 @@ export interface PurgeReport {
   readonly failed: readonly { readonly tenant: string; readonly problem: string }[];
 }
 
-/** Erases the tenants that are cancelled or deleted and whose retention has ended, one after the other, longest over first. */
-export async function purgeRetained(operation: Operation, durable: Durable): Promise<PurgeReport> {
+/** Tenants that are cancelled or deleted and whose retention has ended: longest over first, those under a legal hold last, at most a hundred. */
+export async function dueTenants(operation: Operation): Promise<{ due: number; tenants: { id: string; name: string; held: boolean }[] }> {
   const { pool, clock } = operation.database;
-  const { rows } = await pool.query<{ tenant_id: string; held: boolean; due: string }>(
-    `select d.tenant_id, d.hold_reason is not null as held, count(*) over () as due from partywall_control.directory d
+  const { rows } = await pool.query<{ id: string; name: string; held: boolean; due: string }>(
+    `select d.tenant_id as id, d.name, d.hold_reason is not null as held, count(*) over () as due from partywall_control.directory d
 where d.status in ('cancelled', 'deleted') and d.retained_until <= $1 order by d.hold_reason is not null, d.retained_until, d.tenant_id limit $2`,
     [clock(), tenantsMax],
   );
+  return { due: Number(rows[0]?.due ?? 0), tenants: rows.map(({ id, name, held }) => ({ id, name, held })) };
+}
+
+/** Erases the tenants that are due, one after the other. */
+export async function purgeRetained(operation: Operation, durable: Durable): Promise<PurgeReport> {
+  const { due, tenants } = await dueTenants(operation);
   const erased: string[] = [];
   const held: string[] = [];
   const failed: { tenant: string; problem: string }[] = [];
-  for (const { tenant_id: tenant, held: isHeld } of rows) {
+  for (const { id: tenant, held: isHeld } of tenants) {
     operation.signal?.throwIfAborted();
     if (isHeld) {
       held.push(tenant);
@@ -45,5 +51,5 @@ where d.status in ('cancelled', 'deleted') and d.retained_until <= $1 order by d
       failed.push({ tenant, problem: error.message });
     }
   }
-  return { due: Number(rows[0]?.due ?? 0), visited: rows.length, erased, held, failed };
+  return { due, visited: tenants.length, erased, held, failed };
 }

@@ -5,6 +5,7 @@ import {
   eraseTenant,
   listCertificates,
   listOperations,
+  PartywallError,
   readCertificate,
   readOperation,
   verifyCertificate,
@@ -46,7 +47,7 @@ export function registerTenantDeletion(instance: FastifyInstance, durable: Durab
         summary: 'Delete a tenant: softly, or for good',
         description:
           'Softly: the tenant is kept out and can be restored while its retention lasts. `hardDelete`: erased for good, after the retention or with `force`; ' +
-          '200 with the certificate where it is gone within seconds, else 202 with the operation to ask for.',
+          '200 with the certificate where it is gone within seconds, 202 with the operation to ask for where it takes longer, 409 where it stopped.',
         params: tenantParams,
         body: deleteBody,
         response: { 200: z.union([erased, deleted]), 202: z.object({ operation: operationSchema }) },
@@ -62,7 +63,13 @@ export function registerTenantDeletion(instance: FastifyInstance, durable: Durab
       }
       const { id } = await eraseTenant(operation, durable, { ...input, force });
       const now = await awaitOperation(operation, id, { timeoutMs: erasureWaitMs });
-      if (now.state !== 'done') return reply.code(202).send({ operation: operationAnswer(now) });
+      if (now.state === 'failed') {
+        throw new PartywallError('erasure_refused', now.error ?? 'the erasure failed', {
+          extra: { operationId: id },
+          hint: 'the tenant stays kept out; mend what the message names, then ask again',
+        });
+      }
+      if (now.state === 'running') return reply.code(202).send({ operation: operationAnswer(now) });
       const certificate = await readCertificate(operation, request.params.id);
       return reply.code(200).send({ operation: operationAnswer(now), certificate: certificateAnswer(certificate) });
     },
