@@ -74,7 +74,7 @@ tenant_admin query -            GET     /api/tenants/export
 member       query audit:read   GET     /api/audit-logs
 tenant_admin query -            GET     /api/audit-logs/export
 super_admin  none  -            POST    /api/audit-logs
-member       query audit:read   POST    /api/test/audit
+member       query audit:write  POST    /api/test/audit
 `;
 
 export const routeTable: readonly RouteRow[] = table
