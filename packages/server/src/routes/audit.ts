@@ -132,7 +132,7 @@ export function registerAudit(instance: FastifyInstance): void {
   app.post(
     '/api/test/audit',
     {
-      config: { access: 'member', tenant: 'query_or_all', scope: 'audit:write' },
+      config: { access: 'member', tenant: 'query_or_all', scope: 'audit:read' },
       schema: {
         tags,
         operationId: 'testAudit',
