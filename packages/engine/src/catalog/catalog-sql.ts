@@ -30,7 +30,8 @@ function columnNames(numbers: string, relation: string): string {
 const enabled = (column: string) => `case ${column} when 'O' then 'origin' when 'D' then 'disabled' when 'R' then 'replica' else 'always' end`;
 
 export const databaseSql = `select current_database() as database, current_setting('server_version_num')::int as "serverVersion", current_user::text as "currentUser",
-  (select count(*)::int from pg_catalog.pg_largeobject_metadata) as "largeObjects",
+  (select count(*)::int from pg_catalog.pg_largeobject_metadata o
+    where o.lomowner is distinct from (select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'partywall_control')) as "largeObjects",
   (select ${grants("coalesce(d.datacl, acldefault('d', d.datdba))", 'd.datdba')} from pg_catalog.pg_database d where d.datname = current_database()) as "databaseGrants"`;
 
 export const relationsSql = `select c.oid::int8::text::float8 as oid, n.nspname as schema, c.relname as name,

@@ -30,6 +30,7 @@ export interface Catalog {
   readonly settings: readonly { readonly role: string; readonly database: string; readonly name: string; readonly value: string }[];
   readonly publications: readonly { readonly name: string; readonly allTables: boolean; readonly tables: readonly TableName[] }[];
   readonly databaseGrants: readonly Grant[];
+  /** Without those of the owner of the control plane: the counters of quotas. */
   readonly largeObjects: number;
   /** State of schema `partywall`, undefined where it is not installed. */
   readonly runtime: Runtime | undefined;

@@ -103,9 +103,11 @@ interface PlanRow {
   readonly tenants: number;
 }
 
+/** The directory is read once, however many plans there are. */
 const planSql = `select p.name, p.title, p.tier, p.limits, p.requests_per_minute, p.retention_days, p.audit_retention_days, p.changed_at,
-  (select count(*)::int from partywall_control.directory d where d.plan = p.name) as tenants
-from partywall_control.plans p`;
+  coalesce(d.tenants, 0) as tenants
+from partywall_control.plans p
+  left join (select plan, count(*)::int as tenants from partywall_control.directory group by plan) d on d.plan = p.name`;
 
 async function readPlan(client: pg.ClientBase | pg.Pool, name: string): Promise<StoredPlan | undefined> {
   const { rows } = await client.query<PlanRow>(`${planSql} where p.name = $1`, [name]);
