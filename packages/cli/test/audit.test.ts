@@ -75,6 +75,11 @@ test('an export verifies without the database, and not after a change', async ()
   expect((await fs.readdir(on.cwd)).filter((name) => name.includes('partial'))).toEqual([]);
   const alone = (...args: string[]) => partywall(['audit', 'verify', ...args], { cwd: on.cwd, env: { PARTYWALL_KEYRING: keyring } });
   expect(await alone('--file', 'audit.jsonl')).toMatchObject({ status: 0, stdout: expect.stringContaining('sound: ') });
+  const printed = await run('keys');
+  await fs.writeFile(path.join(on.cwd, 'keys.pem'), printed.stdout);
+  const auditor = (...args: string[]) => partywall(['audit', 'verify', '--file', 'audit.jsonl', ...args], { cwd: on.cwd, env: { PARTYWALL_KEYRING: 'none' } });
+  expect(await auditor('--keys', 'keys.pem')).toMatchObject({ status: 0, stdout: expect.stringContaining('sound: ') });
+  expect(await auditor('--keys', 'audit.jsonl')).toMatchObject({ status: 2, stderr: expect.stringContaining('the text holds none') });
   const text = await fs.readFile(file, 'utf8');
   await fs.writeFile(file, text.replace('unpaid', 'unfair'));
   expect(await alone('--file', 'audit.jsonl')).toMatchObject({

@@ -10,6 +10,7 @@ export { type WallReference, wallReference } from './audit/refused-reference.ts'
 export { ownerOfRow } from './audit/row-owner.ts';
 export { type AuditCursor, type AuditFilter, cursorOfRecord, searchAudit } from './audit/search.ts';
 export { type AuditTest, testAudit } from './audit/self-test.ts';
+export { readVerifier, type Verifier, verifierOfKeys } from './audit/signature.ts';
 export { type AuditReport, type AuditVerifyOptions, verifyAudit } from './audit/verify.ts';
 export { anchorLine, type ExportReport, verifyAuditExport } from './audit/verify-export.ts';
 export type { Catalog, Relation, Role } from './catalog/catalog.ts';
@@ -24,6 +25,7 @@ export { type ListOperations, type LongOperation, listOperations, type Operation
 export { createSystemDatabase, hasSystemDatabase, systemDatabaseName, systemDatabaseUrl } from './durable/system-database.ts';
 export { awaitOperation, type Durable, inProcess, type Work, type WorkContext, type Works } from './durable/work.ts';
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';
+export { publicKeys } from './keyring/signing.ts';
 export type { Alert } from './metering/alerts/alert.ts';
 export { type AlertCounts, type AlertFilter, acknowledgeAlert, countOpenAlerts, listAlerts } from './metering/alerts/alerts.ts';
 export { alertName, channelChange, channelConfig, parseChannel } from './metering/alerts/channel-config.ts';

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { type AuditRecord, appendAudit, verifyAuditExport } from '@partywall/engine';
+import { type AuditRecord, appendAudit, readVerifier, verifyAuditExport } from '@partywall/engine';
 import { describe, expect, test } from 'vitest';
 import { serverFixture } from './server.ts';
 
@@ -92,7 +92,7 @@ describe('GET /api/audit-logs/export', () => {
   test('gives a tenant admin the own chain as lines that verify without the database', async () => {
     const answer = await server.inject({ url: url(`?tenantId=${alder}`), headers: admin.headers });
     expect(answer.headers['content-type']).toBe('application/x-ndjson');
-    const report = await verifyAuditExport(linesOf(answer.body), { keyring: control.keyring });
+    const report = await verifyAuditExport(linesOf(answer.body), { verify: await readVerifier(control.keyring) });
     expect(report).toMatchObject({ sound: true, chains: { visited: 1, of: 1 } });
     expect(answer.body).not.toContain(birch);
   });
@@ -102,7 +102,7 @@ describe('GET /api/audit-logs/export', () => {
     expect((await server.inject({ url: url(`?tenantId=${birch}`), headers: admin.headers })).statusCode).toBe(403);
     expect((await server.inject({ url: url('?tenantId=made-up'), headers: admin.headers })).statusCode).toBe(404);
     const all = await server.inject({ url: url(''), headers: operator.headers });
-    expect(await verifyAuditExport(linesOf(all.body), { keyring: control.keyring })).toMatchObject({ sound: true, chains: { visited: 3 } });
+    expect(await verifyAuditExport(linesOf(all.body), { verify: await readVerifier(control.keyring) })).toMatchObject({ sound: true, chains: { visited: 3 } });
   });
 
   test('gives every line to a client that stays, and keeps no connection for one that goes away', async () => {

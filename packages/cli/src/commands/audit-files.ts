@@ -8,6 +8,9 @@ import {
   type ExportReport,
   exportAudit,
   PartywallError,
+  publicKeys,
+  readVerifier,
+  verifierOfKeys,
   verifyAudit,
   verifyAuditExport,
 } from '@partywall/engine';
@@ -21,6 +24,7 @@ interface VerifyFlags {
   readonly platform?: true;
   readonly anchors?: string;
   readonly file?: string;
+  readonly keys?: string;
 }
 
 interface ExportFlags {
@@ -46,14 +50,23 @@ export function registerAuditFiles(audit: Command, start: Start): void {
     .addOption(new Option('--platform', "only the platform's chain").conflicts('file'))
     .option('--anchors <file>', 'anchors that `partywall audit anchor` printed')
     .option('--file <file>', 'verify this export; takes no database, only the keyring')
+    .addOption(
+      new Option('--keys <file>', 'with --file: public keys that `partywall audit keys` printed, in place of the keyring').conflicts(['tenant', 'platform']),
+    )
     .addHelpText(
       'after',
       helpEnding({ 0: 'sound', 1: 'broken: the chains and records are named', 2: 'could not be verified' }, [
         'partywall audit verify --anchors anchors-2026-12-01.jsonl',
-        'partywall audit verify --file audit.jsonl',
+        'partywall audit verify --file audit.jsonl --keys audit-keys.pem',
       ]),
     )
     .action(start<VerifyFlags>(verify));
+
+  audit
+    .command('keys')
+    .description('Print the public keys of the keyring, as PEM: for whoever verifies an export elsewhere.')
+    .addHelpText('after', helpEnding({ 0: 'printed', 2: 'the keyring cannot be read' }, ['partywall audit keys > audit-keys.pem']))
+    .action(start(printKeys));
 
   audit
     .command('export')
@@ -67,10 +80,11 @@ export function registerAuditFiles(audit: Command, start: Start): void {
     .action(start<ExportFlags>(writeExport));
 }
 
-async function verify(ctx: CommandContext, { tenant, platform, anchors: file, file: exported }: VerifyFlags): Promise<Answer> {
+async function verify(ctx: CommandContext, { tenant, platform, anchors: file, file: exported, keys }: VerifyFlags): Promise<Answer> {
   const anchors = file === undefined ? [] : await readAnchors(path.resolve(ctx.cwd, file));
   if (exported !== undefined) {
-    const report = await verifyAuditExport(linesOf(path.resolve(ctx.cwd, exported)), { keyring: keyringFolder(ctx), anchors });
+    const verifier = keys === undefined ? await readVerifier(keyringFolder(ctx)) : verifierOfKeys(await readKeys(path.resolve(ctx.cwd, keys)));
+    const report = await verifyAuditExport(linesOf(path.resolve(ctx.cwd, exported)), { verify: verifier, anchors });
     return answerOf(report, report.file);
   }
   return withControl(ctx, async (operation) => {
@@ -79,6 +93,11 @@ async function verify(ctx: CommandContext, { tenant, platform, anchors: file, fi
     const ours = wanted === undefined ? anchors : anchors.filter((anchor) => anchor.tenant === (wanted ?? ''));
     return answerOf(await verifyAudit(operation, { tenant: wanted, anchors: ours }), []);
   });
+}
+
+async function printKeys(ctx: CommandContext): Promise<Answer> {
+  const keys = [...(await publicKeys(keyringFolder(ctx)))].map(([id, pem]) => ({ id, pem }));
+  return { exit: 0, data: { keys }, text: keys.map(({ pem }) => pem).join('') };
 }
 
 function answerOf(report: AuditReport | ExportReport, file: readonly string[]): Answer {
@@ -136,6 +155,11 @@ async function readAnchors(file: string): Promise<AuditAnchor[]> {
     if (parsed) anchors.push(parsed.data);
   }
   return anchors;
+}
+
+async function readKeys(file: string): Promise<string> {
+  const handle = await openText(file);
+  return handle.readFile('utf8').finally(() => handle.close());
 }
 
 async function* linesOf(file: string): AsyncGenerator<string> {

@@ -1,5 +1,5 @@
 import type { AuditFault, ChainMark } from './chain-check.ts';
-import { readSigner, readVerifier, type Signature } from './signature.ts';
+import { readSigner, type Signature, type Verifier } from './signature.ts';
 
 /** A signed statement: the record `seq` of a tenant's chain ('' for the platform's) had this hash at that time. */
 export interface AuditAnchor extends ChainMark, Signature {
@@ -28,8 +28,7 @@ export interface MarkReader {
   faultOf(mark: AuditAnchor | AuditCheckpoint): AuditFault | undefined;
 }
 
-export async function markReader(keyring: string): Promise<MarkReader> {
-  const verify = await readVerifier(keyring);
+export function markReader(verify: Verifier): MarkReader {
   return {
     faultOf: (mark) => {
       const verdict = verify(textOf(mark), mark);

@@ -4,7 +4,7 @@ import { type AuditFault, type ChainCheck, checkChain } from './chain-check.ts';
 import { type ExportEnd, recordLine, sealText } from './export.ts';
 import { type AuditAnchor, type AuditCheckpoint, type MarkReader, markReader } from './marks.ts';
 import { type AuditRecord, type ChainLink, recordOf } from './records.ts';
-import { readVerifier } from './signature.ts';
+import type { Verifier } from './signature.ts';
 import { type AuditReport, faultsMax } from './verify.ts';
 
 /** What is wrong with the file rather than with a chain. */
@@ -27,13 +27,13 @@ const exportLine = z.discriminatedUnion('kind', [
  * checkpoints and the signed end against the public keys of the folder, and the chains against anchors that were kept.
  *
  * @param lines of the file, without their newlines
+ * @param verify by a keyring (`readVerifier`) or by public keys (`verifierOfKeys`)
  */
 export async function verifyAuditExport(
   lines: AsyncIterable<string>,
-  { keyring, anchors = [] }: { readonly keyring: string; readonly anchors?: readonly AuditAnchor[] },
+  { verify, anchors = [] }: { readonly verify: Verifier; readonly anchors?: readonly AuditAnchor[] },
 ): Promise<ExportReport> {
-  const verify = await readVerifier(keyring);
-  const chains = chainsOfFile(await markReader(keyring), anchors);
+  const chains = chainsOfFile(markReader(verify), anchors);
   const sealed = createHash('sha256');
   const file: string[] = [];
   let [records, number] = [0, 0];

@@ -4,6 +4,7 @@ import { type AuditFault, type ChainCheck, checkChain } from './chain-check.ts';
 import { listChains } from './chains.ts';
 import { type AuditAnchor, type AuditCheckpoint, anchorColumns, checkpointColumns, type MarkReader, markReader } from './marks.ts';
 import { type ChainLink, linkColumns } from './records.ts';
+import { readVerifier } from './signature.ts';
 
 export interface AuditVerifyOptions {
   /** One tenant's chain, null for the platform's; undefined for all. */
@@ -40,7 +41,7 @@ export const faultsMax = 100;
  */
 export async function verifyAudit(operation: Operation, options: AuditVerifyOptions = {}): Promise<AuditReport> {
   const { pool, keyring } = operation.database;
-  const marks = await markReader(keyring);
+  const marks = markReader(await readVerifier(keyring));
   const kept = Map.groupBy(options.anchors ?? [], ({ tenant }) => tenant);
   const chains = options.tenant === undefined ? [...new Set([...(await listChains(pool)), ...kept.keys()])] : [options.tenant ?? ''];
   const faults: AuditFault[] = [];

@@ -1,7 +1,8 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { type AuditExportOptions, appendAudit, exportAudit, searchAudit, verifyAuditExport } from '@partywall/engine';
+import { type AuditExportOptions, appendAudit, exportAudit, publicKeys, readVerifier, searchAudit, verifierOfKeys, verifyAuditExport } from '@partywall/engine';
 import { expect, onTestFinished, test } from 'vitest';
 import { controlDatabase } from '../../../../test/support/control-database.ts';
 
@@ -24,7 +25,7 @@ async function exported(options: AuditExportOptions): Promise<string[]> {
 async function* each(lines: readonly string[]): AsyncGenerator<string> {
   yield* lines;
 }
-const check = (lines: readonly string[]) => verifyAuditExport(each(lines), { keyring: control.keyring });
+const check = async (lines: readonly string[]) => verifyAuditExport(each(lines), { verify: await readVerifier(control.keyring) });
 
 test('an export of one chain holds its records from first to last, and verifies without the database', async () => {
   const lines = await exported({ tenant: 'alder' });
@@ -83,10 +84,20 @@ test('the first record that is wrong is named, chain and number', async () => {
   expect((await check(lines.toSpliced(2, 1))).faults).toEqual([{ tenantId: 'alder', seq: 3, kind: 'missing', message: 'record 3 is missing' }]);
 });
 
+test('public keys alone verify an export, and those of somebody else do not', async () => {
+  const lines = await exported({ tenant: 'alder' });
+  const ours = [...(await publicKeys(control.keyring)).values()].join('\n');
+  expect(await verifyAuditExport(each(lines), { verify: verifierOfKeys(ours) })).toMatchObject({ sound: true });
+  const theirs = generateKeyPairSync('ed25519').publicKey.export({ type: 'spki', format: 'pem' }).toString();
+  expect(await verifyAuditExport(each(lines), { verify: verifierOfKeys(theirs) })).toMatchObject({ sound: false });
+  expect(await verifyAuditExport(each(lines), { verify: verifierOfKeys(theirs + ours) })).toMatchObject({ sound: true });
+  expect(() => verifierOfKeys('no key')).toThrow('the text holds none');
+});
+
 test('a keyring without the key does not call an export sound', async () => {
   const elsewhere = await mkdtemp(path.join(os.tmpdir(), 'partywall-elsewhere-'));
   onTestFinished(() => rm(elsewhere, { recursive: true }));
-  const report = await verifyAuditExport(each(await exported({ tenant: 'alder' })), { keyring: elsewhere });
+  const report = await verifyAuditExport(each(await exported({ tenant: 'alder' })), { verify: await readVerifier(elsewhere) });
   expect(report).toMatchObject({
     sound: false,
     file: [expect.stringMatching(/^the end is signed by key signing-1:[0-9a-f]{16}, which the keyring does not hold$/)],
