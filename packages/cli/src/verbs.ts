@@ -37,11 +37,11 @@ export const verbs: readonly Register[] = [
   registerServe,
   registerTenants,
   registerTenantDeletion,
+  registerTenantTransfer,
   registerPlans,
   registerQuotas,
   registerUsage,
   registerTop,
   registerAudit,
-  registerTenantTransfer,
   registerAlerts,
 ];

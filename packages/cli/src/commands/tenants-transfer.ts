@@ -9,6 +9,7 @@ import { confirmed } from '../confirm.ts';
 import type { Answer, CommandContext, Start } from '../context.ts';
 import { withControl } from '../control.ts';
 import { helpEnding } from './help.ts';
+import { tenantsCommand } from './tenants.ts';
 
 const defaultFile = 'tenant-export.json';
 /** Everything that a tenant has: nobody else on the machine reads it. */
@@ -26,7 +27,7 @@ interface ImportFlags {
 
 /** Adds `export` and `import` to the verbs of tenants. */
 export function registerTenantTransfer(program: Command, start: Start): void {
-  const tenants = program.commands.find((command) => command.name() === 'tenants') ?? program.command('tenants').summary('Work with tenants.');
+  const tenants = tenantsCommand(program);
 
   tenants
     .command('export')

@@ -62,7 +62,7 @@ export interface ImportReport extends ImportPlan {
  * tenant meanwhile, and whoever is inside is waited for. Status and plan of the tenant stay what they are.
  *
  * @throws PartywallError export_invalid (damaged, forged or cut short), export_mismatch (of another schema), import_conflict (a neighbour has
- * what the tenant would need, or a constraint or trigger refuses), tenant_unknown, transition_refused (deleted), transfers_busy
+ * what the tenant would need, or a constraint or trigger refuses), tenant_unknown, transition_refused (deleted, or under a legal hold), transfers_busy
  */
 export async function importTenant(operation: Operation, input: ImportInput, options: ImportOptions = {}): Promise<ImportReport> {
   const reader = await readExport(input.source);
@@ -147,10 +147,12 @@ async function fence(client: pg.ClientBase, tenant: string): Promise<void> {
 }
 
 async function refuseState(client: pg.ClientBase, tenant: string): Promise<void> {
-  const { status } = await directoryEntry(client, tenant).catch((error: unknown) => {
+  const { status, held } = await directoryEntry(client, tenant).catch((error: unknown) => {
     if (!(error instanceof PartywallError)) throw error;
     throw new PartywallError('tenant_unknown', `restoring tenant ${tenant.slice(0, 100)}: there is none; an export goes into the tenant it was made of`);
   });
+  if (held)
+    throw new PartywallError('transition_refused', `restoring the rows of tenant ${tenant}: it is under a legal hold, so none may go; lift the hold first`);
   if (status === 'deleted') throw new PartywallError('transition_refused', `restoring the rows of tenant ${tenant}: it is deleted; bring it back first`);
 }
 

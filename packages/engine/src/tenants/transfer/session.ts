@@ -75,11 +75,16 @@ export interface DirectoryEntry {
   readonly name: string;
   readonly status: string;
   readonly plan: string;
+  /** Under a legal hold. */
+  readonly held: boolean;
 }
 
 /** @throws PartywallError tenant_unknown */
 export async function directoryEntry(client: pg.ClientBase | pg.Pool, tenant: string): Promise<DirectoryEntry> {
-  const { rows } = await client.query<DirectoryEntry>('select name, status, plan from partywall_control.directory where tenant_id = $1', [tenant]);
+  const { rows } = await client.query<DirectoryEntry>(
+    'select name, status, plan, held_at is not null as held from partywall_control.directory where tenant_id = $1',
+    [tenant],
+  );
   if (!rows[0] || rows[0].status === 'erasing') throw new PartywallError('tenant_unknown', `looking for tenant ${tenant.slice(0, 100)}: there is none`);
   return rows[0];
 }

@@ -198,7 +198,7 @@ test('what the tenant shares and no longer exists is named', async () => {
   });
 });
 
-test('status and plan stay what the lifecycle made them, and a deleted tenant is brought back first', async () => {
+test('status and plan stay what the lifecycle made them, and neither a deleted tenant nor one under a legal hold is restored', async () => {
   const juniper = await fixture.tenant('Juniper', 'free');
   const before = await exportText(operation, juniper);
   await database.query(`update tenants set status = 'suspended', plan = 'pro', name = 'Renamed' where id = '${juniper}'`);
@@ -206,7 +206,9 @@ test('status and plan stay what the lifecycle made them, and a deleted tenant is
   expect((await database.query(`select name, status, plan from tenants where id = '${juniper}'`)).rows).toEqual([
     { name: 'Juniper', status: 'suspended', plan: 'pro' },
   ]);
-  await database.query(`update partywall_control.directory set status = 'deleted' where tenant_id = '${juniper}'`);
+  await database.query(`update partywall_control.directory set hold_reason = 'a court', held_at = now() where tenant_id = '${juniper}'`);
+  await expect(importText(operation, before)).rejects.toMatchObject({ code: 'transition_refused', message: expect.stringContaining('legal hold') });
+  await database.query(`update partywall_control.directory set status = 'deleted', hold_reason = null, held_at = null where tenant_id = '${juniper}'`);
   await expect(importText(operation, before)).rejects.toMatchObject({ code: 'transition_refused' });
 });
 
