@@ -14,7 +14,7 @@ export const denialWindowMs = 10_000;
 const windowsMax = 1_000;
 /** First attempts that are written at once; more are counted. */
 const firstsAtOnceMax = 2;
-const waitMsMax = 1_000;
+export const waitMsMax = 1_000;
 /** How long stopping waits for what has been counted. */
 const closeMsMax = 5_000;
 /** Of an id that was asked for: enough for any key, and a window is small. */
@@ -24,7 +24,7 @@ const wantedCharactersMax = 200;
 export type Denial = AuditEntry;
 
 export interface Denials {
-  /** Never rejects. */
+  /** Never rejects, and waits `waitMsMax` at most. */
   record(operation: Operation, denial: Denial): Promise<void>;
   /** An attempt on another tenant: for the chain of the tenant it was aimed at, where there is one. */
   recordForeign(operation: Operation, wanted: string, target: string): Promise<void>;
@@ -105,19 +105,21 @@ export function createDenials(database: ControlDatabase, log: Pick<FastifyBaseLo
     if (busy) return;
     const written = write(1, operation, denial).finally(() => firsts.delete(written));
     firsts.add(written);
-    await atMost(waitMsMax, written);
+    await written;
+  };
+
+  const foreign = async (operation: Operation, asked: string, target: string): Promise<void> => {
+    const tenant = await existing(database, asked).catch(() => null);
+    const wanted = asked.slice(0, wantedCharactersMax);
+    // The tenant may read it, and learns no name of another tenant's people.
+    const actor = { ...operation.actor, name: undefined };
+    // A guess that hits waits for its record, so one that does not must too: the time would tell which ids are tenants. Hence a window for each id.
+    await record({ ...operation, actor }, { tenant, action: 'access.cross_tenant', target, details: { wanted } }, wanted);
   };
 
   return {
-    record: (operation, denial) => record(operation, denial),
-    recordForeign: async (operation, asked, target) => {
-      const tenant = await existing(database, asked).catch(() => null);
-      const wanted = asked.slice(0, wantedCharactersMax);
-      // The tenant may read it, and learns no name of another tenant's people.
-      const actor = { ...operation.actor, name: undefined };
-      // A guess that hits waits for its record, so one that does not must too: the time would tell which ids are tenants. Hence a window for each id.
-      await record({ ...operation, actor }, { tenant, action: 'access.cross_tenant', target, details: { wanted } }, wanted);
-    },
+    record: (operation, denial) => atMost(waitMsMax, record(operation, denial)),
+    recordForeign: (operation, asked, target) => atMost(waitMsMax, foreign(operation, asked, target)),
     close: async () => {
       closed = true;
       for (const [key, window] of windows) {
@@ -139,11 +141,11 @@ async function existing({ pool }: ControlDatabase, tenant: string): Promise<stri
   return rowCount === 0 ? null : tenant;
 }
 
-async function atMost(milliseconds: number, work: Promise<void>): Promise<void> {
+/** Waits for the work, and after that time no longer. It goes on. */
+export async function atMost(milliseconds: number, work: Promise<void>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, milliseconds);
-  await Promise.race([work, promise]);
-  clearTimeout(timer);
+  await Promise.race([work, promise]).finally(() => clearTimeout(timer));
 }
 
 /** The same without a window: for a route that is bounded by itself. */

@@ -1,6 +1,6 @@
 import { type Actor, type ControlDatabase, type Operation, ownerOfRow, parseTableName, sqlState, type WallReference, wallReference } from '@partywall/engine';
 import type { FastifyRequest } from 'fastify';
-import type { Denial, Denials } from './denials.ts';
+import { atMost, type Denial, type Denials, waitMsMax } from './denials.ts';
 import { problemOf } from './problem.ts';
 
 /**
@@ -17,8 +17,12 @@ const actions: Readonly<Record<string, string>> = {
   tenant_read_only: 'access.inactive_tenant',
 };
 
-/** Records the refusal that an error stands for, if it stands for one. */
-export async function recordRefusal(denials: Denials, request: FastifyRequest, error: unknown, database: ControlDatabase): Promise<void> {
+/** Records the refusal that an error stands for, if it stands for one. The answer waits for it, but not for long. */
+export function recordRefusal(denials: Denials, request: FastifyRequest, error: unknown, database: ControlDatabase): Promise<void> {
+  return atMost(waitMsMax, refusal(denials, request, error, database));
+}
+
+async function refusal(denials: Denials, request: FastifyRequest, error: unknown, database: ControlDatabase): Promise<void> {
   const { code, cause } = problemOf(error);
   const action = actions[code];
   const reference = action === undefined ? await refusedReference(database, cause).catch((failed: unknown) => logged(request, failed)) : undefined;
