@@ -42,6 +42,7 @@ const sweepIntervalMsDefault = 5_000;
 const takeoversMax = 100;
 const stepRetries = { retriesAllowed: true, maxAttempts: 6, intervalSeconds: 0.5, backoffRate: 2 } as const;
 const stopGraceMs = 10_000;
+const idleInTransactionMs = 60_000;
 
 interface Running extends DurableOptions {
   readonly durable: Durable;
@@ -108,7 +109,7 @@ async function launch({ systemDatabaseUrl, schedules = [], onTrouble }: DurableO
   const report = (entry: unknown): void => onTrouble?.(String(entry));
   DBOS.setConfig({
     name: 'partywall',
-    systemDatabaseUrl,
+    systemDatabaseUrl: boundedSessions(systemDatabaseUrl),
     systemDatabasePoolSize: systemPoolMax,
     executorID: executor,
     applicationVersion: workVersion,
@@ -118,6 +119,15 @@ async function launch({ systemDatabaseUrl, schedules = [], onTrouble }: DurableO
   const known = new Set(schedules.map(({ name }) => name));
   for (const { scheduleName } of await DBOS.listSchedules()) if (!known.has(scheduleName)) await DBOS.deleteSchedule(scheduleName);
   await DBOS.applySchedules(schedules.map(({ name, cron }) => ({ scheduleName: name, workflowFn: scheduleWorkflow, schedule: cron, context: name })));
+}
+
+/** DBOS sets this itself otherwise, by a statement that races with the first one of the connection and makes `pg` warn. */
+function boundedSessions(url: string): string {
+  const parsed = new URL(url);
+  const given = parsed.searchParams.get('options');
+  const bound = `-c idle_in_transaction_session_timeout=${idleInTransactionMs}`;
+  parsed.searchParams.set('options', given === null ? bound : `${given} ${bound}`);
+  return parsed.toString();
 }
 
 async function startWorkflow(database: ControlDatabase, { id, attempt }: LongOperation): Promise<void> {
