@@ -32,6 +32,13 @@ export interface Denials {
   close(): Promise<void>;
 }
 
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** For a route that refuses by itself what its access admits. */
+    denials: Denials;
+  }
+}
+
 interface Window {
   readonly operation: Operation;
   denial: Denial;

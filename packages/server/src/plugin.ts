@@ -90,6 +90,7 @@ export const partywall = fp<ServerOptions>(
     await registerOpenApi(app);
     app.addHook('onRoute', declareAccess);
     const denials = createDenials(options.database, app.log);
+    app.decorate('denials', denials);
     app.addHook('onClose', () => denials.close());
     app.addHook('onError', (request, _reply, error) => recordRefusal(denials, request, error, options.database));
     app.addHook('onResponse', async (request, reply) => {
