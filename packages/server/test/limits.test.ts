@@ -89,6 +89,11 @@ test('an address that asks too often is refused before anybody is asked who it i
   // Addresses of one IPv6 network are one client.
   expect(await statuses('/api/guess', '2001:db8::1', 1)).toEqual([200]);
   expect(await statuses('/api/guess', '2001:db8::2', 1)).toEqual([429]);
+  const signIn = async (remoteAddress: string): Promise<number> => {
+    const payload = { email: 'somebody@example.com', password: 'a guess' };
+    return (await limited.inject({ method: 'POST', url: '/api/auth/sign-in/email', payload, remoteAddress })).statusCode;
+  };
+  expect([await signIn('192.0.2.3'), await signIn('192.0.2.3'), await signIn('192.0.2.4')]).toEqual([401, 429, 401]);
   const answer = await limited.inject({ url: '/api/mine', remoteAddress: '192.0.2.1' });
   expect(answer.json()).toMatchObject({ code: 'too_many_requests' });
   expect(Number(answer.headers['retry-after'])).toBeGreaterThan(0);

@@ -17,6 +17,27 @@ public       none  -            GET     /health
 public       none  -            GET     /api/health
 public       none  -            GET     /metrics
 public       none  -            GET     /api/openapi.json
+public       none  -            POST    /api/auth/sign-in/email
+public       none  -            GET     /api/auth/get-session
+public       none  -            POST    /api/invitations/accept
+signed_in    none  -            POST    /api/auth/sign-out
+signed_in    none  -            GET     /api/auth/list-sessions
+signed_in    none  -            POST    /api/auth/revoke-session
+signed_in    none  -            POST    /api/auth/revoke-other-sessions
+signed_in    none  -            POST    /api/auth/change-password
+signed_in    none  -            GET     /api/auth/organization/list
+signed_in    none  -            POST    /api/auth/organization/set-active
+signed_in    none  -            GET     /api/me
+member       query -            POST    /api/tenants/leave
+tenant_admin query -            GET     /api/tenants/members
+tenant_admin query -            PATCH   /api/tenants/members/:user
+tenant_admin query -            DELETE  /api/tenants/members/:user
+tenant_admin query -            GET     /api/tenants/invitations
+tenant_admin query -            POST    /api/tenants/invitations
+tenant_admin query -            DELETE  /api/tenants/invitations/:invitation
+tenant_admin query -            GET     /api/tenants/api-keys
+tenant_admin query -            POST    /api/tenants/api-keys
+tenant_admin query -            DELETE  /api/tenants/api-keys/:key
 super_admin  none  -            GET     /api/admin/alerts
 super_admin  none  -            POST    /api/admin/alerts/evaluate
 super_admin  none  -            POST    /api/admin/alerts/:id/acknowledge
@@ -74,7 +95,7 @@ tenant_admin query -            GET     /api/tenants/export
 member       query audit:read   GET     /api/audit-logs
 tenant_admin query -            GET     /api/audit-logs/export
 super_admin  none  -            POST    /api/audit-logs
-member       query audit:write  POST    /api/test/audit
+member       query audit:read   POST    /api/test/audit
 `;
 
 export const routeTable: readonly RouteRow[] = table

@@ -1,7 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { recordForeign } from '../denials.ts';
 import { authHeaders, changeOwn, refusal, setCookies } from '../people/auth-call.ts';
 import { inTransaction } from '../people/better-auth.ts';
 import { refuseForeignPage } from '../people/origin.ts';
@@ -45,7 +44,7 @@ export function registerAuth(instance: FastifyInstance, people: People): void {
   app.post(
     '/api/auth/sign-in/email',
     {
-      config: { access: 'public', counted: false, idempotent: false },
+      config: { access: 'public', counted: false, idempotent: false, guessable: true },
       schema: {
         tags,
         operationId: 'signIn',
@@ -135,7 +134,7 @@ export function registerAuth(instance: FastifyInstance, people: People): void {
   app.post(
     '/api/auth/change-password',
     {
-      ...own,
+      config: { ...own.config, guessable: true },
       schema: {
         tags,
         operationId: 'changePassword',
@@ -185,7 +184,7 @@ export function registerAuth(instance: FastifyInstance, people: People): void {
     async (request, reply) => {
       const { organizationId } = request.body;
       if (organizationId !== null && !request.principal?.memberships.has(organizationId)) {
-        await recordForeign(request.operation(), organizationId, 'session.set_active');
+        await app.denials.recordForeign(request.operation(), organizationId, 'session.set_active');
         throw problem('not_found');
       }
       const entry = { tenant: organizationId, action: 'session.set_active' };

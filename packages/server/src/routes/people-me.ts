@@ -40,7 +40,7 @@ export function registerMe(instance: FastifyInstance, people: People): void {
   app.post(
     '/api/invitations/accept',
     {
-      config: { access: 'public', counted: false, idempotent: false },
+      config: { access: 'public', counted: false, idempotent: false, guessable: true },
       schema: {
         tags,
         operationId: 'acceptInvitation',
