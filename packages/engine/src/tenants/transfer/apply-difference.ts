@@ -5,12 +5,22 @@ import { PartywallError } from '../../errors.ts';
 import { findMovedConflicts } from './conflicts.ts';
 import { deleteMovedSql, deleteSql, insertSql, type StagedTable, unlinkSql, updateSql } from './difference-sql.ts';
 import { restoringSetting } from './restoring-sql.ts';
+import { holdBalance, readBalance } from './row-balance.ts';
 
 /** A second round puts right what cascades and triggers of the first have changed; what needs more does not settle. */
 const roundsMax = 4;
 
+export interface Difference {
+  readonly tenant: string;
+  readonly catalog: Catalog;
+  /** In the order of their references. */
+  readonly tables: readonly StagedTable[];
+  /** By table: rows to come less rows to go. */
+  readonly net: ReadonlyMap<string, number>;
+}
+
 /**
- * Changes the tenant's rows in the transaction of `client` until they are the staged ones, tables in the order of their references. Returns how
+ * Changes the tenant's rows in the transaction of `client` until they are the staged ones. Returns how
  * many rows that took.
  *
  * What is new is inserted before what is gone is deleted, so that nothing refers into the void at any time. Where unique values move between
@@ -18,7 +28,7 @@ const roundsMax = 4;
  *
  * @throws PartywallError import_conflict
  */
-export async function applyDifference(client: pg.ClientBase, tenant: string, catalog: Catalog, tables: readonly StagedTable[]): Promise<number> {
+export async function applyDifference(client: pg.ClientBase, { tenant, catalog, tables, net }: Difference): Promise<number> {
   await client.query(`select set_config('${restoringSetting}', 'on', true)`);
   await client.query('set constraints all deferred');
   const run = async (statements: readonly (string | undefined)[]): Promise<number> => {
@@ -33,6 +43,7 @@ export async function applyDifference(client: pg.ClientBase, tenant: string, cat
   const deletingFirst = [...deletes, ...backwards.map(deleteMovedSql), ...inserts, ...tables.map(updateSql)];
 
   let statements = gently;
+  let balance = await readBalance(client, tables);
   let total = 0;
   for (let round = 1; round <= roundsMax; round += 1) {
     await client.query('savepoint round');
@@ -47,10 +58,12 @@ export async function applyDifference(client: pg.ClientBase, tenant: string, cat
       const conflicts = await findMovedConflicts(client, tenant, catalog, tables);
       if (conflicts.length > 0) throw new PartywallError('import_conflict', `restoring tenant ${tenant}: ${conflicts[0]}`, { details: conflicts });
       statements = deletingFirst;
+      balance = await readBalance(client, tables);
       continue;
     }
     await client.query('release savepoint round');
     if (changed === 0) {
+      await holdBalance(client, tables, balance, net);
       await client.query(`select set_config('${restoringSetting}', 'off', true)`);
       return total;
     }

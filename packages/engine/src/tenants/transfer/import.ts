@@ -123,7 +123,8 @@ async function restore(client: pg.PoolClient, operation: Operation, { reader, te
     // By the live order of references; the export's own may be an older one.
     const position = new Map(live.map(({ relation }, at) => [relation.table, at]));
     const inOrder = tables.toSorted((left, right) => (position.get(left.relation.table) ?? 0) - (position.get(right.relation.table) ?? 0));
-    const changed = await applyDifference(client, tenant, catalog, inOrder);
+    const net = new Map(plan.tables.map(({ table, inserted, deleted }) => [table, inserted - deleted]));
+    const changed = await applyDifference(client, { tenant, catalog, tables: inOrder, net });
     const planned = plan.tables.reduce((sum, { inserted, updated, deleted }) => sum + inserted + updated + deleted, 0);
     const hashEqual = (await hashTenant(client, tenant, aligned)) === sha256;
     if (!hashEqual) throw new PartywallError('import_conflict', `restoring tenant ${tenant}: its rows were changed by somebody else meanwhile`);

@@ -121,6 +121,19 @@ test('values that exclude each other come back too, but not over somebody elseâ€
   expect(await importText(operation, before)).toMatchObject({ hashEqual: true });
 });
 
+test('a trigger that takes a neighbourâ€™s row along stops the restore', async () => {
+  const rowan = await fixture.tenant('Rowan');
+  const sorrel = await fixture.tenant('Sorrel');
+  const before = await exportText(operation, rowan);
+  await database.query(`insert into tokens values (70, '${rowan}', 'new'), (71, '${sorrel}', 'victim');
+    create function meddle() returns trigger language plpgsql as $$ begin delete from public.tokens where token = 'victim'; return null; end $$;
+    create trigger meddle after delete on tokens for each row execute function meddle()`);
+  await expect(importText(operation, before)).rejects.toMatchObject({ code: 'import_conflict', details: ['public.tokens'] });
+  expect((await database.query(`select from tokens where token in ('new', 'victim')`)).rowCount).toBe(2);
+  await database.query('drop function meddle cascade');
+  expect(await importText(operation, before)).toMatchObject({ hashEqual: true });
+});
+
 test('a restore beyond a quota is refused with its name', async () => {
   const pine = await fixture.tenant('Pine', 'pro');
   await database.query(`insert into customers (tenant_id, name) select '${pine}', n::text from generate_series(1, 120) n`);
