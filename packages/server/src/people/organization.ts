@@ -14,7 +14,11 @@ select d.tenant_id, d.name, d.tenant_id, now() from partywall_control.directory 
 on conflict do nothing`,
     [tenant],
   );
-  const { rows } = await client.query<{ name: string }>('select "name" from partywall_people."organization" where "id" = $1 for no key update', [tenant]);
+  // The directory's name is the one that counts.
+  const { rows } = await client.query<{ name: string }>(
+    `select d.name from partywall_people."organization" o join partywall_control.directory d on d.tenant_id = o."id" where o."id" = $1 for no key update of o`,
+    [tenant],
+  );
   const [found] = rows;
   if (!found) throw problem('not_found');
   return found;
