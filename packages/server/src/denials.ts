@@ -154,10 +154,3 @@ export async function atMost(milliseconds: number, work: Promise<void>): Promise
   const timer = setTimeout(resolve, milliseconds);
   await Promise.race([work, promise]).finally(() => clearTimeout(timer));
 }
-
-/** The same without a window: for a route that is bounded by itself. */
-export async function recordForeign(operation: Operation, wanted: string, target: string): Promise<void> {
-  const tenant = await existing(operation.database, wanted);
-  const actor = { ...operation.actor, name: undefined };
-  await appendDenial({ ...operation, actor }, { tenant, action: 'access.cross_tenant', target, details: { wanted } });
-}
