@@ -21,9 +21,11 @@ async function main(signal: AbortSignal): Promise<void> {
   const stops: (() => Promise<unknown>)[] = [];
   try {
     const port = await freePortFromEnvironment();
-    const adminUrl = process.env['DATABASE_URL'] ?? (await ownServer(stops));
+    const given = process.env['DATABASE_URL'];
+    const adminUrl = given ?? (await ownServer(stops));
     say(`database  ${describeTarget(adminUrl)}`);
-    const secrets = await demoSecrets(folder, describeTarget(adminUrl));
+    // The embedded server is the same one on whichever port it is.
+    const secrets = await demoSecrets(folder, given === undefined ? 'embedded' : describeTarget(given));
     const { pool, control, slowQueries, systemUrl } = await standUp(adminUrl, secrets, path.join(folder, 'crm-keyring'), say, signal);
     // `pool.end()` does not wait for its connections to close: the server's shutdown can still reach one, which reports it here.
     pool.on('error', () => undefined);
