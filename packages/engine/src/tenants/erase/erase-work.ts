@@ -84,7 +84,7 @@ join partywall_control.operations o on o.id = $2 where d.tenant_id = $1 and d.st
     // Before the root's row, whose trigger takes the memberships along that tell who belongs nowhere else.
     const people = await deletePeople(client, tenant);
     await deleteLastGroup(client, plan, tenant);
-    // What counts rows at the end of a transaction would write about the tenant after its counters are gone.
+    // Triggers that wait for the end of a transaction have their say now, so that the last look sees what they write.
     await client.query('set constraints all immediate');
     const quarantined = await deleteQuarantined(client, model, tenant);
     const control = await deleteControlRows(client, tenant);
