@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { registerAdmin } from './commands/admin.ts';
 import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
 import { registerAudit } from './commands/audit.ts';
@@ -34,6 +35,7 @@ export const verbs: readonly Register[] = [
   registerDoctor,
   registerUp,
   registerMigrate,
+  registerAdmin,
   registerServe,
   registerTenants,
   registerTenantDeletion,

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { type AuditEntry, appendAudit, type Operation, transaction } from '@partywall/engine';
+import { type AuditEntry, appendAudit, type Operation, PartywallError, transaction } from '@partywall/engine';
 import type pg from 'pg';
-import { problem } from '../problem.ts';
 import { hashPassword } from './better-auth.ts';
 
 /** A person who can sign in with a password. */
@@ -39,14 +38,15 @@ export interface SuperAdmin {
 /**
  * Makes a person super-admin: a new one with that password, or, without a password, one who is there.
  *
- * @throws Problem conflict (the address is taken, and a password was given), not_found (nobody has it, and none was)
+ * @throws PartywallError input_invalid: the address is taken and a password was given, or nobody has it and none was
  */
 export async function createSuperAdmin(operation: Operation, person: { email: string; name: string; password: string | undefined }): Promise<SuperAdmin> {
   const email = person.email.toLowerCase();
   return transaction(operation.database.pool, async (client) => {
     const { rows: existing } = await client.query<{ id: string }>('select "id" from partywall_people."user" where "email" = $1 for update', [email]);
     const { password } = person;
-    if (existing[0] ? password !== undefined : password === undefined) throw problem(existing[0] ? 'conflict' : 'not_found');
+    if (existing[0] && password !== undefined) throw new PartywallError('input_invalid', `making ${email} super-admin: somebody has that address already`);
+    if (!existing[0] && password === undefined) throw new PartywallError('input_invalid', `making ${email} super-admin: nobody has that address`);
     const id = existing[0]?.id ?? (await addPerson(client, { ...person, email, password: password ?? '', emailVerified: true }));
     const { rows } = await client.query<SuperAdmin>(
       'update partywall_people."user" set "superAdmin" = true, "updatedAt" = now() where "id" = $1 returning "id", "email", "name", "createdAt"',
