@@ -6,6 +6,7 @@ import { registerAudit } from './commands/audit.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerEvidence } from './commands/evidence.ts';
 import { registerInit } from './commands/init.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerPlans } from './commands/plans.ts';
@@ -45,5 +46,6 @@ export const verbs: readonly Register[] = [
   registerUsage,
   registerTop,
   registerAudit,
+  registerEvidence,
   registerAlerts,
 ];

@@ -103,6 +103,7 @@ export { type AppointInput, appointAdmin } from './tenants/appoint-admin.ts';
 export { type Certificate, type CertificateBody, type CertificateCheck, listCertificates, readCertificate, verifyCertificate } from './tenants/certificate.ts';
 export { tenantContacts } from './tenants/contacts.ts';
 export { type EraseInput, type ErasurePreview, eraseTenant, previewErasure } from './tenants/erase/erase.ts';
+export { type ControlEvidence, controlEvidence, isSound, type SignedEvidence, signEvidence } from './tenants/evidence.ts';
 export { type Fence, fence } from './tenants/fence.ts';
 export { type HoldInput, holdTenant, unholdTenant } from './tenants/legal-hold.ts';
 export {
