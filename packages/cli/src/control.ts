@@ -46,6 +46,6 @@ export function keyringFolder(ctx: CommandContext): string {
 }
 
 /** Whose terminal it is, for the audit log: PARTYWALL_OPERATOR, where several people share a login, else the login. */
-function operatorName(ctx: CommandContext): string {
+export function operatorName(ctx: CommandContext): string {
   return ctx.env['PARTYWALL_OPERATOR'] || ctx.env['USER'] || 'unknown';
 }

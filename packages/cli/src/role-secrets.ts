@@ -42,6 +42,31 @@ export async function roleSecrets(file: string, databaseUrl: string, model: Tena
   return { file, passwords, urls };
 }
 
+/** A new connection string of one login, on its way into the file. */
+export interface RoleUrlChange {
+  /** The one that the file has had, if any. */
+  readonly before: string | undefined;
+  readonly after: string;
+  /** Puts it into place. Until then it is beside the file, as `<file>.next`, so that a crash loses neither. */
+  commit(): Promise<void>;
+}
+
+/** Writes a login's connection string with its new password beside the file that holds all of them. */
+export async function changeRoleUrl(
+  file: string,
+  databaseUrl: string,
+  model: TenancyModel,
+  change: { login: Login; password: string },
+): Promise<RoleUrlChange> {
+  const known = await readEnv(file);
+  const after = urlOf(databaseUrl, model.roles[change.login], change.password);
+  const next = `${file}.next`;
+  const lines = Object.entries({ ...known, [variable(change.login)]: after }).map(([name, value]) => `${name}=${value}\n`);
+  await fs.mkdir(path.dirname(file), { recursive: true });
+  await fs.writeFile(next, lines.join(''), { mode: 0o600 });
+  return { before: known[variable(change.login)], after, commit: () => fs.rename(next, file) };
+}
+
 /** A name for a database that a file can have: `localhost-5432-crm.env`. */
 export function secretsFileName(databaseUrl: string): string {
   const { hostname, port, pathname } = new URL(databaseUrl);

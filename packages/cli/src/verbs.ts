@@ -4,6 +4,7 @@ import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerCheck } from './commands/check.ts';
+import { registerCredentials } from './commands/credentials.ts';
 import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerEvidence } from './commands/evidence.ts';
@@ -37,6 +38,7 @@ export const verbs: readonly Register[] = [
   registerUp,
   registerMigrate,
   registerAdmin,
+  registerCredentials,
   registerServe,
   registerTenants,
   registerTenantDeletion,

@@ -140,4 +140,5 @@ export { planWall, stepSql, type WallPlan, type WallStep } from './wall/plan.ts'
 export { missingRights } from './wall/privileges.ts';
 export type { RolePasswords } from './wall/roles.ts';
 export { type RollbackOptions, type RollbackReport, rollbackWall } from './wall/rollback.ts';
+export { type CredentialProof, newPassword, proveCredential, type RotatedRole, setRolePassword } from './wall/rotate-credentials.ts';
 export { describeTrouble, type TroubledRows } from './wall/trouble.ts';
