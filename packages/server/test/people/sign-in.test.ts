@@ -123,10 +123,14 @@ test('an account is throttled after so many attempts from anywhere, even when th
 });
 
 test('an address is throttled whichever accounts it tries', async () => {
-  const statuses: number[] = [];
-  for (let n = 0; n < signInLimits.address + 1; n += 1) {
-    statuses.push((await signIn(`guess-${n}@people.example`, 'a wrong password', { remoteAddress: '10.9.9.9' })).statusCode);
-  }
+  const attempt = async (n: number) => (await signIn(`guess-${n}@people.example`, 'a wrong password', { remoteAddress: '10.9.9.9' })).statusCode;
+  const statuses = [await attempt(0)];
+  // Those in between were made at another process: the database has them.
+  await database.query('update partywall_people.sign_in_attempts set attempts = $1 where subject = sha256($2)', [
+    signInLimits.address - 1,
+    Buffer.from('address:10.9.9.9'),
+  ]);
+  statuses.push(await attempt(1), await attempt(2));
   expect(statuses.at(-2)).toBe(401);
   expect(statuses.at(-1)).toBe(429);
 });
