@@ -10,7 +10,7 @@ import { passwordLength } from '../people/people-options.ts';
 import { signSessionToken } from '../people/session-token.ts';
 import { recordRefusal, signIn, throttled } from '../people/sign-in.ts';
 import { forgiveAttempt } from '../people/sign-in-throttle.ts';
-import { problem } from '../problem.ts';
+import { Problem, problem } from '../problem.ts';
 import { optionalBody, tenantId, text, time } from '../schemas.ts';
 
 const tags = ['sign-in'];
@@ -155,7 +155,7 @@ export function registerAuth(instance: FastifyInstance, people: People): void {
           auth.api.changePassword({ headers, body, returnHeaders: true }),
         ),
       ).catch(async (error: unknown) => {
-        await recordRefusal(request, people, account, 'credentials');
+        if (error instanceof Problem && error.status === 400) await recordRefusal(request, people, account, 'credentials');
         throw error;
       });
       await forgiveAttempt(database.pool, { account, address: request.ip });
