@@ -46,7 +46,7 @@ async function shadowNames(scene: Scene): Promise<AttackResult[]> {
   await become(tx, cast.attacker);
   const statements = [
     `create temporary table ${ident(relation.name)} as select ${typed(cast.victim, columnOf(relation, table.column))} as ${ident(table.column)}`,
-    `create temporary table tenants as select ${literal(cast.nobody)}::${keyType} as tenant_id, 'active'::text as state, null::text as placement`,
+    `create temporary table registry as select ${literal(cast.nobody)}::${keyType} as tenant_id, 'active'::text as state, null::text as placement`,
     `create function pg_temp.tenant_id() returns ${keyType} language sql stable as ${literal(`select ${literal(cast.victim)}::${keyType}`)}`,
     `create function pg_temp.current_setting(text, boolean) returns text language sql stable as ${literal(`select ${literal(cast.victim)}::text`)}`,
     `create function pg_temp.always(${keyType}, ${keyType}) returns boolean language sql immutable as 'select true'`,
