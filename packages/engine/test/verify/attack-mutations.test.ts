@@ -260,7 +260,7 @@ const mutations: Readonly<Record<keyof typeof attackRules | keyof typeof dataRul
 declare found_state text; inside text := nullif(pg_catalog.current_setting('partywall.tenant_id', true), '');
 begin
   if inside operator(pg_catalog.<>) tenant then raise exception 'second' using errcode = 'PW007'; end if;
-  select t.state into found_state from tenants t where t.tenant_id::text operator(pg_catalog.=) tenant;
+  select t.state into found_state from registry t where t.tenant_id::text operator(pg_catalog.=) tenant;
   if found_state is null then raise exception 'unknown' using errcode = 'PW002'; end if;
   if found_state operator(pg_catalog.<>) 'active' then raise exception 'closed' using errcode = 'PW003'; end if;
   perform pg_catalog.set_config('partywall.tenant_id', tenant, true);
