@@ -1,28 +1,17 @@
 import fs from 'node:fs/promises';
 import path from 'node:path';
-import { appendAudit, controlPool, installControl, type Operation, parseModel } from '@partywall/engine';
+import { appendAudit, controlPool, type Operation } from '@partywall/engine';
 import { afterAll, expect, test } from 'vitest';
 import { json, partywall } from './support/command.ts';
-import { portal } from './support/portal.ts';
+import { controlledPortal } from './support/portal.ts';
 
-const on = await portal();
-await partywall(['apply', '--phase', 'expand'], on);
-const model = parseModel({
-  tenant: { table: 'public.tenants', key: 'id' },
-  roles: on.roles,
-  tables: {
-    'public.customers': { scope: 'scoped', column: 'tenant_id', uniques: { customers_email_key: 'per tenant' } },
-    'public.notes': { scope: 'scoped', through: { table: 'public.customers', columns: 'customer_id' } },
-    'public.countries': { scope: 'shared' },
-  },
-});
+const on = await controlledPortal();
+const { model } = on;
 const admin = controlPool(on.database.url, { purpose: 'test' });
 afterAll(() => admin.end());
-const client = await admin.connect();
-await installControl(client, model).finally(() => client.release());
 
 const keyring = path.join(on.cwd, 'keys');
-const env = { PARTYWALL_SERVICE_URL: on.database.urlAs(on.roles.service), PARTYWALL_OPERATOR: 'kari', PARTYWALL_KEYRING: keyring };
+const env = { PARTYWALL_SERVICE_URL: on.service, PARTYWALL_OPERATOR: 'kari', PARTYWALL_KEYRING: keyring };
 const run = (...args: string[]) => partywall(['audit', ...args], { cwd: on.cwd, env });
 const acme = '11111111-1111-4111-8111-111111111111';
 const operation: Operation = {

@@ -1,31 +1,20 @@
 import { createPublicKey, verify } from 'node:crypto';
 import fs from 'node:fs/promises';
 import path from 'node:path';
-import { appendDenial, controlPool, installControl, type Operation, parseModel } from '@partywall/engine';
+import { appendDenial, controlPool, type Operation } from '@partywall/engine';
 import { afterAll, expect, test } from 'vitest';
 import { json, partywall } from './support/command.ts';
-import { portal } from './support/portal.ts';
+import { controlledPortal } from './support/portal.ts';
 
-const on = await portal();
-for (const phase of ['expand', 'contract']) await partywall(['apply', '--phase', phase, '--yes', '--skip-gate'], on);
-const model = parseModel({
-  tenant: { table: 'public.tenants', key: 'id' },
-  roles: on.roles,
-  tables: {
-    'public.customers': { scope: 'scoped', column: 'tenant_id', uniques: { customers_email_key: 'per tenant' } },
-    'public.notes': { scope: 'scoped', through: { table: 'public.customers', columns: 'customer_id' } },
-    'public.countries': { scope: 'shared' },
-  },
-});
+const on = await controlledPortal('contract');
+const { model } = on;
 const admin = controlPool(on.database.url, { purpose: 'test' });
 afterAll(() => admin.end());
-const client = await admin.connect();
-await installControl(client, model).finally(() => client.release());
 const keyring = path.join(on.cwd, 'keys');
 const env = {
   ...on.env,
   PARTYWALL_APP_URL: on.database.urlAs(on.roles.app),
-  PARTYWALL_SERVICE_URL: on.database.urlAs(on.roles.service),
+  PARTYWALL_SERVICE_URL: on.service,
   PARTYWALL_KEYRING: keyring,
 };
 const operation: Operation = { database: { pool: admin, model, clock: () => new Date(), keyring }, actor: { kind: 'user', id: 'ann' } };

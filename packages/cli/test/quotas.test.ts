@@ -1,23 +1,9 @@
-import { connect, installControl, parseModel } from '@partywall/engine';
 import { expect, test } from 'vitest';
 import { json, partywall } from './support/command.ts';
-import { portal } from './support/portal.ts';
+import { controlledPortal } from './support/portal.ts';
 
-const on = await portal();
-await partywall(['apply', '--phase', 'expand'], on);
-const model = parseModel({
-  tenant: { table: 'public.tenants', key: 'id' },
-  roles: on.roles,
-  tables: {
-    'public.customers': { scope: 'scoped', column: 'tenant_id', uniques: { customers_email_key: 'per tenant' } },
-    'public.notes': { scope: 'scoped', through: { table: 'public.customers', columns: 'customer_id' } },
-    'public.countries': { scope: 'shared' },
-  },
-  quotas: { customers: { rows: 'public.customers' } },
-});
-const client = await connect(on.database.url, { purpose: 'test' });
-await installControl(client, model).finally(() => client.end());
-const operator = { cwd: on.cwd, env: { PARTYWALL_SERVICE_URL: on.database.urlAs(on.roles.service), PARTYWALL_OPERATOR: 'kari' } };
+const on = await controlledPortal('expand', { quotas: { customers: { rows: 'public.customers' } } });
+const operator = { cwd: on.cwd, env: { PARTYWALL_SERVICE_URL: on.service, PARTYWALL_OPERATOR: 'kari' } };
 const run = (...args: string[]) => partywall(args, operator);
 
 const { rows } = await on.database.query<{ tenant_id: string }>('select tenant_id from partywall_control.directory order by tenant_id');

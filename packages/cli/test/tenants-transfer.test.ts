@@ -1,24 +1,11 @@
 import fs from 'node:fs/promises';
 import path from 'node:path';
-import { connect, installControl, parseModel } from '@partywall/engine';
 import { expect, test } from 'vitest';
 import { json, partywall } from './support/command.ts';
-import { portal } from './support/portal.ts';
+import { controlledPortal } from './support/portal.ts';
 
-const on = await portal();
-for (const phase of ['expand', 'contract']) await partywall(['apply', '--phase', phase, '--yes', '--skip-gate'], on);
-const model = parseModel({
-  tenant: { table: 'public.tenants', key: 'id' },
-  roles: on.roles,
-  tables: {
-    'public.customers': { scope: 'scoped', column: 'tenant_id', uniques: { customers_email_key: 'per tenant' } },
-    'public.notes': { scope: 'scoped', through: { table: 'public.customers', columns: 'customer_id' } },
-    'public.countries': { scope: 'shared' },
-  },
-});
-const client = await connect(on.database.url, { purpose: 'test' });
-await installControl(client, model).finally(() => client.end());
-const operator = { cwd: on.cwd, env: { PARTYWALL_SERVICE_URL: on.database.urlAs(on.roles.service), PARTYWALL_OPERATOR: 'kari' } };
+const on = await controlledPortal('contract');
+const operator = { cwd: on.cwd, env: { PARTYWALL_SERVICE_URL: on.service, PARTYWALL_OPERATOR: 'kari' } };
 const run = (...args: string[]) => partywall(['tenants', ...args], operator);
 const tenant = '11111111-1111-4111-8111-111111111111';
 const file = path.join(on.cwd, 'acme.json');

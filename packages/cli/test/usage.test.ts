@@ -1,22 +1,10 @@
-import { connect, controlPool, installControl, parseModel, RequestMeter } from '@partywall/engine';
+import { controlPool, RequestMeter } from '@partywall/engine';
 import { afterAll, expect, test } from 'vitest';
 import { json, partywall } from './support/command.ts';
-import { portal } from './support/portal.ts';
+import { controlledPortal } from './support/portal.ts';
 
-const on = await portal();
-await partywall(['apply', '--phase', 'expand'], on);
-const model = parseModel({
-  tenant: { table: 'public.tenants', key: 'id' },
-  roles: on.roles,
-  tables: {
-    'public.customers': { scope: 'scoped', column: 'tenant_id', uniques: { customers_email_key: 'per tenant' } },
-    'public.notes': { scope: 'scoped', through: { table: 'public.customers', columns: 'customer_id' } },
-    'public.countries': { scope: 'shared' },
-  },
-});
-const client = await connect(on.database.url, { purpose: 'test' });
-await installControl(client, model).finally(() => client.end());
-const service = on.database.urlAs(on.roles.service);
+const on = await controlledPortal();
+const { model, service } = on;
 const operator = { cwd: on.cwd, env: { PARTYWALL_SERVICE_URL: service } };
 
 const pool = controlPool(service, { purpose: 'test' });

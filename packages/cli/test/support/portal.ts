@@ -1,3 +1,4 @@
+import { applyWall, connect, installControl, parseModel, type TenancyModel } from '@partywall/engine';
 import { createDatabase, suffix, type TestDatabase } from '../../../../test/support/database.ts';
 import { folder } from './command.ts';
 
@@ -29,9 +30,31 @@ export async function portal(): Promise<Portal> {
   return { database, roles, cwd: await folder({ 'partywall.config.ts': configText(roles) }), env: { DATABASE_URL: database.url } };
 }
 
+export interface ControlledPortal extends Portal {
+  readonly model: TenancyModel;
+  /** Connection string of the service role. */
+  readonly service: string;
+}
+
+/** The portal behind its wall, raised to `phase`, and under the control plane; `more` are further parts of the model. */
+export async function controlledPortal(phase: 'expand' | 'contract' = 'expand', more: Readonly<Record<string, unknown>> = {}): Promise<ControlledPortal> {
+  const on = await portal();
+  const model = parseModel(configOf(on.roles, {}, more));
+  for (const each of phase === 'expand' ? (['expand'] as const) : (['expand', 'contract'] as const)) {
+    await applyWall({ url: on.database.url, model, phase: each, skipGate: true });
+  }
+  const client = await connect(on.database.url, { purpose: 'test' });
+  await installControl(client, model).finally(() => client.end());
+  return { ...on, model, service: on.database.urlAs(on.roles.service) };
+}
+
 /** Text of a config for the portal; `tables` replaces or adds lines. */
-export function configText(roles: Portal['roles'], tables: Readonly<Record<string, unknown>> = {}, more: Readonly<Record<string, unknown>> = {}): string {
-  const config = {
+export function configText(roles: Portal['roles'], tables?: Readonly<Record<string, unknown>>, more?: Readonly<Record<string, unknown>>): string {
+  return `import { defineTenancy } from 'partywall';\n\nexport default defineTenancy(${JSON.stringify(configOf(roles, tables, more), undefined, 2)});\n`;
+}
+
+function configOf(roles: Portal['roles'], tables: Readonly<Record<string, unknown>> = {}, more: Readonly<Record<string, unknown>> = {}): object {
+  return {
     tenant: { table: 'public.tenants', key: 'id' },
     roles,
     tables: {
@@ -42,5 +65,4 @@ export function configText(roles: Portal['roles'], tables: Readonly<Record<strin
     },
     ...more,
   };
-  return `import { defineTenancy } from 'partywall';\n\nexport default defineTenancy(${JSON.stringify(config, undefined, 2)});\n`;
 }
