@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { type Operation, PartywallError } from '@partywall/engine';
-import { createSuperAdmin, listSuperAdmins, passwordLength, type SuperAdmin } from '@partywall/server';
+import type { SuperAdmin } from '@partywall/server';
 import type { Command } from 'commander';
 import type { Answer, CommandContext, Start } from '../context.ts';
 import { withControl } from '../control.ts';
@@ -48,7 +48,8 @@ export function registerAdmin(program: Command, start: Start): void {
 async function create(ctx: CommandContext, operation: Operation, flags: CreateFlags): Promise<Answer> {
   const { email, name = email } = flags;
   if (!/^[^\s@\0]+@[^\s@\0]+$/.test(email)) throw new PartywallError('input_invalid', `reading --email: ${JSON.stringify(email)} is no e-mail address`);
-  const password = flags.existing ? undefined : passwordOf(ctx, flags);
+  const { createSuperAdmin, passwordLength } = await server();
+  const password = flags.existing ? undefined : passwordOf(ctx, flags, passwordLength);
   const made = await createSuperAdmin(operation, { email, name, password });
   const generated = flags.generate && !flags.existing ? password : undefined;
   return {
@@ -58,7 +59,7 @@ async function create(ctx: CommandContext, operation: Operation, flags: CreateFl
   };
 }
 
-function passwordOf(ctx: CommandContext, flags: CreateFlags): string {
+function passwordOf(ctx: CommandContext, flags: CreateFlags, passwordLength: { readonly min: number; readonly max: number }): string {
   if (flags.generate) return randomBytes(generatedBytes).toString('base64url');
   const password = ctx.env[passwordVariable];
   if (!password) {
@@ -71,12 +72,18 @@ function passwordOf(ctx: CommandContext, flags: CreateFlags): string {
 }
 
 async function list(operation: Operation): Promise<Answer> {
+  const { listSuperAdmins } = await server();
   const admins = await listSuperAdmins(operation.database.pool);
   return {
     exit: 0,
     data: { items: admins },
     text: admins.length === 0 ? 'no super-admins; make one with `partywall admin create`' : admins.map(line).join('\n'),
   };
+}
+
+/** Loaded when it is needed, so that the other verbs start without a web server. */
+function server(): Promise<typeof import('@partywall/server')> {
+  return import('@partywall/server');
 }
 
 function line({ email, name, createdAt }: SuperAdmin): string {
