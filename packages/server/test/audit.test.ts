@@ -126,7 +126,7 @@ describe('GET /api/audit-logs/export', () => {
     for await (const chunk of whole) bytes += (chunk as Buffer).length;
     expect(bytes).toBeGreaterThan(60_000_000);
     expect(whole.complete).toBe(true);
-    expect(control.pool.idleCount).toBe(control.pool.totalCount);
+    await expect.poll(() => control.pool.idleCount === control.pool.totalCount).toBe(true);
   });
 });
 

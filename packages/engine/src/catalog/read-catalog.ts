@@ -36,7 +36,8 @@ export async function readCatalog(client: pg.ClientBase): Promise<Catalog> {
   await client.query('begin isolation level repeatable read, read only');
   try {
     // Definitions print names relative to the search path: an empty one qualifies them all.
-    await client.query("set local search_path = ''");
+    // Object ids come as float8, which fewer digits would round.
+    await client.query("set local search_path = ''; set local extra_float_digits = 1");
     const catalog = await read(client);
     await client.query('commit');
     return catalog;

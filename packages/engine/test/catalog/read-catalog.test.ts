@@ -183,3 +183,15 @@ describe('the catalog', () => {
     expect([notNull(again), notNull(validated)]).toEqual([false, true]);
   });
 });
+
+test('object ids are whole in a session that shows few digits', async () => {
+  const client = await connect(database.url, { purpose: 'test' });
+  try {
+    const ids = async () => [...(await readCatalog(client)).relations.values()].map(({ oid }) => oid);
+    const whole = await ids();
+    await client.query('set extra_float_digits = -15');
+    expect(await ids()).toEqual(whole);
+  } finally {
+    await client.end();
+  }
+});

@@ -58,12 +58,18 @@ async function takeRoles({ client, catalog, model, reach }: SessionScene): Promi
   );
   const results: AttackResult[] = [];
   for (const role of worth.slice(0, rolesMax)) {
-    const result = await rolledBack(client, async (tx) =>
-      verdict('escape.set-role', `role ${role.name}`, [
-        { what: `SET ROLE ${role.name}`, probe: await tx.probe(`set local role ${ident(role.name)}`), reached: () => 1 },
-        { what: `SET SESSION AUTHORIZATION ${role.name}`, probe: await tx.probe(`set local session authorization ${ident(role.name)}`), reached: () => 1 },
-      ]),
-    );
+    const target = `role ${role.name}`;
+    const result = await rolledBack(client, async (tx) => {
+      const taken = await tx.probe(`set local role ${ident(role.name)}`);
+      const login = await tx.probe(`set local session authorization ${ident(role.name)}`);
+      // Roles are the cluster's: one may be dropped while this database's wall is attacked.
+      const still = await tx.probe(`select from pg_catalog.pg_roles where rolname = ${literal(role.name)}`);
+      if (!taken.ok && !login.ok && still.ok && still.rows.length === 0) return notApplicable('escape.set-role', target, 'the role is no longer there');
+      return verdict('escape.set-role', target, [
+        { what: `SET ROLE ${role.name}`, probe: taken, reached: () => 1 },
+        { what: `SET SESSION AUTHORIZATION ${role.name}`, probe: login, reached: () => 1 },
+      ]);
+    });
     results.push(result.outcome === 'broken' ? { ...result, message: `the application became ${role.name}` } : result);
   }
   return results;
