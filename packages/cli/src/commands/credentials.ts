@@ -22,7 +22,7 @@ export function registerCredentials(program: Command, start: Start): void {
     .command('rotate')
     .description(
       'Give a login a new random password, write its connection string to .partywall, and prove it: the old one is refused, the new one accepted, the ' +
-        'application still bound by the wall. Recorded in the audit log.',
+        'application still bound by the wall, inside a tenant too. Recorded in the audit log.',
     )
     .addOption(new Option('--role <role>', 'which login').choices(['app', 'system', 'service']).makeOptionMandatory())
     .option('--end-sessions', 'end the sessions that the old password opened')
@@ -54,7 +54,7 @@ async function rotate(ctx: CommandContext, flags: RotateFlags): Promise<Answer> 
       return done;
     });
     await written.commit();
-    const proof = await proveCredential(model, role, written);
+    const proof = await proveCredential(model, role, written, pool);
     const lines = proof.map(({ claim, holds }) => `${holds === undefined ? 'not asked' : holds ? 'holds' : 'FAILS'}  ${claim}`);
     return {
       exit: proof.every(({ holds }) => holds) ? 0 : 1,

@@ -4,7 +4,7 @@ import { connect } from '../db/connect.ts';
 import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
 import type { TenancyModel } from '../model/model.ts';
-import { quoted } from '../model/table-name.ts';
+import { quoted, type TableName } from '../model/table-name.ts';
 import { passwordStatements } from './roles.ts';
 import { wallStates } from './runtime.ts';
 
@@ -40,11 +40,16 @@ export interface CredentialProof {
   readonly holds: boolean | undefined;
 }
 
-/** What has to hold after a rotation: the old credential is refused, the new one accepted, and the application's is still bound by the wall. */
+/**
+ * What has to hold after a rotation: the old credential is refused, the new one accepted, and the application's is still bound by the wall.
+ *
+ * @param admin knows which tenants there are, which the application's role does not
+ */
 export async function proveCredential(
   model: TenancyModel,
   role: RotatedRole,
   urls: { readonly before: string | undefined; readonly after: string },
+  admin: pg.ClientBase | pg.Pool,
 ): Promise<CredentialProof[]> {
   const refused = urls.before === undefined ? undefined : await isRefused(urls.before);
   const client = await connect(urls.after, { purpose: 'credentials' });
@@ -53,7 +58,7 @@ export async function proveCredential(
     return [
       { claim: 'the old credential is refused', holds: refused },
       { claim: 'the new credential is accepted', holds: rows[0]?.is ?? false },
-      ...(role === 'app' ? await proveScope(client, model) : []),
+      ...(role === 'app' ? [...(await proveScope(client, model)), ...(await proveRows(client, model, admin))] : []),
     ];
   } finally {
     await client.end();
@@ -72,6 +77,38 @@ async function proveScope(client: pg.Client, model: TenancyModel): Promise<Crede
       holds: (await stateOf(client, ['set local row_security = off', read])) === '42501',
     },
   ];
+}
+
+/** Inside a tenant that has rows, every scoped table shows rows of that tenant and of no other. Nothing is claimed where no tenant has any. */
+async function proveRows(client: pg.Client, model: TenancyModel, admin: pg.ClientBase | pg.Pool): Promise<CredentialProof[]> {
+  const scoped = [...model.tables].flatMap(([table, rule]) => (rule.scope === 'scoped' ? [{ table, column: rule.column }] : []));
+  for (const { table, column } of scoped) {
+    const { rows } = await admin.query<{ tenant: string }>(
+      `select t.${ident(column)}::text as tenant from ${quoted(table)} t join partywall.registry r on r.tenant_id = t.${ident(column)}
+where r.state = 'active' and r.placement is null limit 1`,
+    );
+    if (rows[0]) return [{ claim: `inside a tenant every row of ${scoped.length} tables is its own`, holds: await seesOnly(client, rows[0].tenant, scoped) }];
+  }
+  return [];
+}
+
+async function seesOnly(client: pg.Client, tenant: string, scoped: readonly { readonly table: TableName; readonly column: string }[]): Promise<boolean> {
+  await client.query('begin read only');
+  try {
+    await client.query('select partywall.enter($1)', [tenant]);
+    let own = 0;
+    for (const { table, column } of scoped) {
+      const { rows } = await client.query<{ own: boolean; foreign: boolean }>(
+        `select exists (select from ${quoted(table)} t where t.${ident(column)}::text = $1) as own, exists (select from ${quoted(table)} t where t.${ident(column)}::text <> $1) as foreign`,
+        [tenant],
+      );
+      if (rows[0]?.foreign !== false) return false;
+      if (rows[0].own) own += 1;
+    }
+    return own > 0;
+  } finally {
+    await client.query('rollback');
+  }
 }
 
 /** SQLSTATE that statements of one transaction end with; undefined where they succeed. Rolled back. */

@@ -29,6 +29,7 @@ const model = parseModel({
 const first = newPassword();
 for (const phase of ['expand', 'contract'] as const)
   await applyWall({ url: server.url, model, phase, skipGate: true, passwords: { app: first, service: first } });
+await admin.query('insert into public.tenants values (1), (2); insert into public.things values (10, 1), (20, 2)');
 const urlOf = (role: 'app' | 'service', password: string): string => server.urlFor('postgres', { user: model.roles[role], password });
 
 test('after a rotation the old credential is refused, the new one accepted, and the application still bound', async () => {
@@ -37,8 +38,9 @@ test('after a rotation the old credential is refused, the new one accepted, and 
   const { ended } = await setRolePassword(admin, model, { role: 'app', password, endSessions: true });
   expect(ended).toBe(1);
   await expect(open.query('select 1')).rejects.toThrow();
-  const proof = await proveCredential(model, 'app', { before: urlOf('app', first), after: urlOf('app', password) });
-  expect(proof.map(({ holds }) => holds)).toEqual([true, true, true, true]);
+  const proof = await proveCredential(model, 'app', { before: urlOf('app', first), after: urlOf('app', password) }, admin);
+  expect(proof.map(({ holds }) => holds)).toEqual([true, true, true, true, true]);
+  expect(proof.at(-1)?.claim).toBe('inside a tenant every row of 1 tables is its own');
   const { rows } = await admin.query<{ verifier: string }>('select rolpassword as verifier from pg_catalog.pg_authid where rolname = $1', [model.roles.app]);
   expect(rows[0]?.verifier).toMatch(/^SCRAM-SHA-256\$/);
 });
@@ -48,7 +50,7 @@ test('the proof tells where the old credential still works, and where the wall d
   await setRolePassword(admin, model, { role: 'app', password, endSessions: false });
   await admin.query('alter role rotate_app bypassrls');
   const same = urlOf('app', password);
-  const proof = await proveCredential(model, 'app', { before: same, after: same });
+  const proof = await proveCredential(model, 'app', { before: same, after: same }, admin);
   await admin.query('alter role rotate_app nobypassrls');
-  expect(proof.map(({ holds }) => holds)).toEqual([false, true, true, false]);
+  expect(proof.map(({ holds }) => holds)).toEqual([false, true, true, false, false]);
 });
