@@ -46,8 +46,10 @@ export class SlowQueryWatch {
     this.#begun = performance.now();
   }
 
+  /** The server refused the statement. It says that it is ready later, when a pool may have closed the connection already. */
   fail(): void {
     this.#failed = true;
+    this.end();
   }
 
   /** The server is ready for the next statement. */
