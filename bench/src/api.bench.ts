@@ -66,10 +66,10 @@ async function compareRequests(
     checks: [
       atLeast(60, { name: 'requests per second with sign-in, context, wall, accounting', value: share, unit: '% of bare' }),
       // Of the time that the server has for one request when it is busy.
-      atMost(3, { name: 'counting a request', value: (100 * counting * rate(taken.walled)) / 1_000_000, unit: '% of it' }),
+      atMost(3, { name: 'counting a request, its hooks aside', value: (100 * counting * rate(taken.walled)) / 1_000_000, unit: '% of it' }),
     ],
     figures: [
-      { name: 'counting a request', value: counting, unit: 'µs' },
+      { name: 'counting a request, its hooks aside', value: counting, unit: 'µs' },
       { name: 'GET /api/customers?limit=50, bare', value: rate(taken.bare), unit: '/s' },
       { name: 'GET /api/customers?limit=50, walled', value: rate(taken.walled), unit: '/s' },
       { name: 'P99, bare', value: p99(taken.bare), unit: 'ms' },
