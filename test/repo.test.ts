@@ -26,10 +26,12 @@ describe('imports point one way', () => {
     wall: ['db', 'catalog', 'model'],
     verify: ['db', 'catalog', 'model', 'wall'],
     audit: ['db', 'model', 'keyring'],
-    keyring: ['db'],
+    store: ['db'],
+    keyring: ['db', 'store'],
     metering: ['db', 'catalog', 'model', 'audit', 'keyring'],
     durable: ['db', 'model'],
     tenants: ['db', 'catalog', 'model', 'wall', 'audit', 'keyring', 'durable', 'metering'],
+    archive: ['db', 'catalog', 'model', 'wall', 'verify', 'audit', 'metering', 'keyring', 'store', 'durable', 'tenants', 'schema'],
     schema: ['db', 'catalog', 'model', 'wall', 'audit', 'metering', 'tenants'],
   };
 
