@@ -99,6 +99,8 @@ export { patchConfig } from './model/patch-config.ts';
 export { type RenderOptions, renderConfig } from './model/render-config.ts';
 export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
 export { assertControl, type InstallReport, installControl, pendingMigrations } from './schema/install-control.ts';
+export { type OpenStoreOptions, openStore } from './store/open.ts';
+export type { ByteRange, PutOptions, Store, StoreAbilities, StoredObject } from './store/store.ts';
 export { type AppointInput, appointAdmin } from './tenants/appoint-admin.ts';
 export { type Certificate, type CertificateBody, type CertificateCheck, listCertificates, readCertificate, verifyCertificate } from './tenants/certificate.ts';
 export { tenantContacts } from './tenants/contacts.ts';
