@@ -41,7 +41,7 @@ export {
 } from './metering/alerts/channels.ts';
 export { type Evaluation, evaluateAlerts, refreshAlerts } from './metering/alerts/evaluate.ts';
 export type { AlertOverride, AlertRule } from './metering/alerts/judge.ts';
-export { type MetricName, metricNames, metrics, type Severity, severities } from './metering/alerts/metrics.ts';
+export { type MetricName, metricNames, metrics, metricUnits, type Severity, severities } from './metering/alerts/metrics.ts';
 export {
   type Claim,
   claimDeliveries,

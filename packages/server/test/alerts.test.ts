@@ -169,10 +169,13 @@ describe('rules', () => {
     );
     expect(thresholds).toEqual([
       'api_calls 80/95 from 0',
+      'backup_failed 1/3 from 0',
       'connections 80/95 from 0',
       'error_rate 1/5 from 20',
       'quotas 80/95 from 0',
       'response_time 500/2000 from 20',
+      'rpo_missed 100/200 from 0',
+      'scheduler_stopped 15/60 from 0',
       'storage 80/95 from 0',
       'total_error_rate 1/5 from 100',
     ]);

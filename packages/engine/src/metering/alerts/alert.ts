@@ -1,5 +1,5 @@
 import type { Resolution } from './judge.ts';
-import { type MetricName, metrics, type Severity } from './metrics.ts';
+import { type Metric, type MetricName, metrics, type Severity } from './metrics.ts';
 
 /** An alert that was opened, as lists show it and channels are told it. Times are ISO 8601 in UTC. */
 export interface Alert {
@@ -7,11 +7,11 @@ export interface Alert {
   readonly rule: string;
   readonly title: string;
   readonly metric: MetricName;
-  readonly unit: '%' | 'ms';
+  readonly unit: Metric['unit'];
   /** Null: the system as a whole. */
   readonly tenantId: string | null;
   readonly tenantName: string | null;
-  /** The quota, where it is about one. */
+  /** The quota or the data class, where it is about one. */
   readonly quota: string | null;
   readonly status: 'open' | 'resolved';
   /** The worst that it has been. */

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { AlertOverride, AlertRule, Measurement } from './judge.ts';
+import { measureBackups } from './measure-backups.ts';
 import { metrics } from './metrics.ts';
 
 /** Reads what the rules look at, in one statement for each source and window; only active tenants are measured. */
@@ -36,6 +37,7 @@ export async function measure(client: pg.ClientBase, sight: Sight): Promise<Meas
     ({ windowMinutes }) => windowMinutes,
   );
   for (const [minutes, sameWindow] of ofRequests) measured.push(...(await measureRequests(client, { ...sight, rules: sameWindow }, minutes)));
+  measured.push(...(await measureBackups(client, { ...sight, rules })));
   if (sight.tenant === null) measured.push(...(await measureConnections(client, rules)));
   return measured;
 }

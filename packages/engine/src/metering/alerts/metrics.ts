@@ -1,7 +1,10 @@
+/** `min`: minutes. `runs`: backups that were begun. */
+export const metricUnits = ['%', 'ms', 'min', 'runs'] as const;
+
 /** What a rule can measure. */
 export interface Metric {
   readonly scope: 'tenant' | 'system';
-  readonly unit: '%' | 'ms';
+  readonly unit: (typeof metricUnits)[number];
   /** Whether a value equal to the threshold is over it: 80 % of a quota is, an error rate of 1 % is not (`> 1%`). */
   readonly inclusive: boolean;
   /** Taken from the requests of the rule's window, so that `minCalls` has a meaning. */
@@ -19,6 +22,12 @@ export const metrics = {
   connections: { scope: 'system', unit: '%', inclusive: true, ofRequests: false },
   /** Share of all requests that the server failed. */
   total_error_rate: { scope: 'system', unit: '%', inclusive: false, ofRequests: true },
+  /** Age of the last verified recovery point of each data class in per cent of what the tier allows; of the system, what belongs to no tenant. */
+  recovery_point: { scope: 'tenant', unit: '%', inclusive: false, ofRequests: false },
+  /** Backups that failed since the last one that was verified. */
+  backup_failures: { scope: 'system', unit: 'runs', inclusive: true, ofRequests: false },
+  /** Time since the schedule of backups last ran. */
+  backup_schedule: { scope: 'system', unit: 'min', inclusive: false, ofRequests: false },
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof metrics;

@@ -4,7 +4,7 @@ import { type Operation, transaction } from '../../db/operation.ts';
 import { PartywallError } from '../../errors.ts';
 import type { AlertOverride, AlertRule } from './judge.ts';
 
-/** Rules are data: the documented thresholds are the first seven, and may be changed, switched off, removed and added to. */
+/** Rules are data: the documented thresholds are there from the beginning, and may be changed, switched off, removed and added to. */
 
 const rulesMax = 100;
 
