@@ -1,3 +1,5 @@
+export { type LiveSource, liveSource } from './archive/live-source.ts';
+export type { SourceTable, TenantSource } from './archive/tenant-source.ts';
 export { type AnchorReport, anchorAudit, listAnchors } from './audit/anchor.ts';
 export { type AuditEntry, appendAudit, appendDenial } from './audit/append.ts';
 export type { AuditFault } from './audit/chain-check.ts';
