@@ -1,4 +1,9 @@
+export type { Archive } from './archive/archive.ts';
 export { type LiveSource, liveSource } from './archive/live-source.ts';
+export { type ArchiveSettings, type OpenArchive, openArchive } from './archive/open-archive.ts';
+export { backupSource, holdsTenant, readSchema } from './archive/read/backup-source.ts';
+export { backupIds, findBackup } from './archive/read/list-backups.ts';
+export { type Backup, openBackup } from './archive/read/open-backup.ts';
 export type { SourceTable, TenantSource } from './archive/tenant-source.ts';
 export { type AnchorReport, anchorAudit, listAnchors } from './audit/anchor.ts';
 export { type AuditEntry, appendAudit, appendDenial } from './audit/append.ts';
