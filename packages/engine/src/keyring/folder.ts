@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { sqlState } from '../db/connect.ts';
@@ -58,6 +58,23 @@ export async function createKeyFile(file: string, content: string | Buffer): Pro
   } finally {
     await fs.rm(draft, { force: true });
   }
+}
+
+/** Overwrites a key where it lies, which reaches a draft of it that a killed process left (the same file under another name), and unlinks it. */
+export async function destroyKeyFile(file: string): Promise<void> {
+  const handle = await fs.open(file, 'r+').catch((error: unknown) => {
+    if (sqlState(error) !== 'ENOENT') throw error;
+  });
+  if (!handle) return;
+  try {
+    const { size } = await handle.stat();
+    await handle.write(randomBytes(size), 0, size, 0);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await fs.rm(file, { force: true });
+  await syncFolder(path.dirname(file));
 }
 
 /** A name survives a power cut only when its folder is on disk too. */
