@@ -32,6 +32,10 @@ export { type ListOperations, type LongOperation, listOperations, type Operation
 export { createSystemDatabase, hasSystemDatabase, systemDatabaseName, systemDatabaseUrl } from './durable/system-database.ts';
 export { awaitOperation, type Durable, inProcess, type Work, type WorkContext, type Works } from './durable/work.ts';
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';
+export type { DataKey, DataKeys, Subject } from './keyring/data-keys.ts';
+export { tenantOfSubject, tenantSubject } from './keyring/data-keys.ts';
+export type { DestroyedKeks, KeyDestruction, Keyring, KeyringStatus, Rotation } from './keyring/keyring.ts';
+export { type Escrow, type KekSetting, type KeyringSettings, openEscrow, openKeyring } from './keyring/open-keyring.ts';
 export { publicKeys } from './keyring/signing.ts';
 export type { Alert } from './metering/alerts/alert.ts';
 export { type AlertCounts, type AlertFilter, acknowledgeAlert, countOpenAlerts, listAlerts } from './metering/alerts/alerts.ts';
