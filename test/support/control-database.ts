@@ -119,7 +119,7 @@ export async function controlDatabase(more: { readonly schema?: string; readonly
   afterAll(async () => {
     await Promise.all([control.pool.end(), app.end()]);
     await rm(keyring, { recursive: true, force: true });
-    for (const role of [roles.app, roles.system, roles.service]) await database.query(`drop owned by ${role}; drop role ${role}`);
+    for (const role of [roles.app, roles.system, roles.service, `${roles.service}_restorer`]) await database.query(`drop owned by ${role}; drop role ${role}`);
   });
   return {
     database,

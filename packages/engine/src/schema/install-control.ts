@@ -8,9 +8,11 @@ import { maySeeSessions, usageSql } from '../metering/usage-sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { directorySql } from '../tenants/directory-sql.ts';
 import { lifecycleSql, mayEndSessions } from '../tenants/lifecycle-sql.ts';
+import { boundSql } from '../tenants/transfer/bound.ts';
 import { restoringSql } from '../tenants/transfer/restoring-sql.ts';
 import { type Migration, readMigrations } from './migrations.ts';
 import { makeOperator, operatorViewsSql } from './operator-views.ts';
+import { giveToRestorer, makeRestorer } from './restorer-role.ts';
 
 /**
  * The control plane's own schemas: `partywall_control` and `partywall_people` (sign-in), private to the owner and the service role, and the
@@ -50,6 +52,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
     await client.query(mayEndSessions(owner));
     await client.query(maySeeSessions(model));
     await makeOperator(client, model);
+    await makeRestorer(client, model);
     await client.query(`set local role ${ident(owner)}`);
     await client.query("set local search_path to ''");
     for (const statement of ledger) await client.query(statement);
@@ -60,6 +63,8 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
     }
     await refuseVirtualColumns(client, model);
     for (const statement of [...derivedSql(model), ...grants(model), ...operatorViewsSql(model, keyType)]) await client.query(statement);
+    await client.query('set local role none');
+    await giveToRestorer(client, model, owner);
     await client.query('commit');
     await countNewQuotas(client, owner);
     return { applied: missing.map(({ number, name }) => ({ number, name })) };
@@ -71,7 +76,7 @@ export async function installControl(client: pg.ClientBase, model: TenancyModel)
 
 /** What follows from the model, in the order it is run; every statement repeatable. */
 function derivedSql(model: TenancyModel): string[] {
-  return [...directorySql(model), ...lifecycleSql(model), ...countingSql(model), ...usageSql(model), ...restoringSql(model)];
+  return [...directorySql(model), ...lifecycleSql(model), ...countingSql(model), ...usageSql(model), ...restoringSql(model), ...boundSql(model)];
 }
 
 /**

@@ -2,16 +2,20 @@ import type pg from 'pg';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { sqlState } from '../../db/connect.ts';
 import { PartywallError } from '../../errors.ts';
+import type { TenancyModel } from '../../model/model.ts';
+import type { TableName } from '../../model/table-name.ts';
+import { assertBound, boundTo, openStage } from './bound.ts';
 import { findMovedConflicts } from './conflicts.ts';
 import { deleteMovedSql, deleteSql, insertSql, type StagedTable, unlinkSql, updateSql } from './difference-sql.ts';
 import { restoringSetting } from './restoring-sql.ts';
-import { holdBalance, readBalance } from './row-balance.ts';
+import { type CountsByTable, countOthers, proveRows, type RowCounts, type RowProof, readCounts } from './row-proof.ts';
 
 /** A second round puts right what cascades and triggers of the first have changed; what needs more does not settle. */
 const roundsMax = 4;
 
 export interface Difference {
   readonly tenant: string;
+  readonly model: TenancyModel;
   readonly catalog: Catalog;
   /** In the order of their references. */
   readonly tables: readonly StagedTable[];
@@ -19,57 +23,120 @@ export interface Difference {
   readonly net: ReadonlyMap<string, number>;
 }
 
+export interface AppliedDifference {
+  /** Rows that the statements changed; more than planned where triggers and cascades had to be put right. */
+  readonly changed: number;
+  readonly proof: RowProof;
+}
+
+interface Statement {
+  readonly table: TableName;
+  readonly kind: keyof RowCounts;
+  readonly sql: string;
+}
+
 /**
- * Changes the tenant's rows in the transaction of `client` until they are the staged ones. Returns how
- * many rows that took.
+ * Changes the tenant's rows in the transaction of `client` until they are the staged ones, as a role that is bound to the tenant, and proves that
+ * nothing else changed.
  *
  * What is new is inserted before what is gone is deleted, so that nothing refers into the void at any time. Where unique values move between
  * rows that cannot be, and the gone and the moved are deleted first; what cascades take along comes back with the next round.
  *
- * @throws PartywallError import_conflict
+ * @throws PartywallError import_conflict, control_missing
  */
-export async function applyDifference(client: pg.ClientBase, { tenant, catalog, tables, net }: Difference): Promise<number> {
+export async function applyDifference(client: pg.ClientBase, difference: Difference): Promise<AppliedDifference> {
+  const { tenant, model, catalog, tables, net } = difference;
+  await assertBound(client, model, tables);
+  for (const { stage } of tables) await openStage(client, model, stage);
   await client.query(`select set_config('${restoringSetting}', 'on', true)`);
-  await client.query('set constraints all deferred');
-  const run = async (statements: readonly (string | undefined)[]): Promise<number> => {
-    let changed = 0;
-    for (const statement of statements) if (statement !== undefined) changed += (await client.query(statement, [tenant])).rowCount ?? 0;
-    return changed;
-  };
-  const backwards = tables.toReversed();
-  const inserts = tables.filter(({ isRoot }) => !isRoot).map(insertSql);
-  const deletes = [...backwards.map(unlinkSql), ...backwards.filter(({ isRoot }) => !isRoot).map(deleteSql)];
-  const gently = [...inserts, ...tables.map(updateSql), ...deletes];
-  const deletingFirst = [...deletes, ...backwards.map(deleteMovedSql), ...inserts, ...tables.map(updateSql)];
+  const bound = boundTo(client, model, tenant);
+  await bound('set constraints all deferred');
+  const others = await countOthers(client, { tenant, model, catalog, restored: tables.map(({ relation }) => relation.table) });
+  const deletingFirst = deletesFirst(tables);
 
-  let statements = gently;
-  let balance = await readBalance(client, tables);
+  let statements = insertsFirst(tables);
+  let baseline = await readCounts(client);
+  let asked = new Map<TableName, RowCounts>();
   let total = 0;
   for (let round = 1; round <= roundsMax; round += 1) {
     await client.query('savepoint round');
+    const before = new Map(asked);
+    const atStart = await readCounts(client);
     let changed = 0;
     try {
-      changed = await run(statements);
-      await client.query('set constraints all immediate');
-      await client.query('set constraints all deferred');
+      for (const statement of statements) changed += note(asked, statement, await bound(statement.sql));
+      // As the same role: a trigger that was put off runs with the rights of whoever lets it run.
+      await bound('set constraints all immediate');
+      await bound('set constraints all deferred');
     } catch (error) {
       if (!wantsRoom(error) || statements === deletingFirst) throw error;
       await client.query('rollback to savepoint round');
       const conflicts = await findMovedConflicts(client, tenant, catalog, tables);
       if (conflicts.length > 0) throw new PartywallError('import_conflict', `restoring tenant ${tenant}: ${conflicts[0]}`, { details: conflicts });
       statements = deletingFirst;
-      balance = await readBalance(client, tables);
+      // What was rolled back stays counted; what an earlier round did stays done.
+      baseline = shifted(baseline, atStart, await readCounts(client));
+      asked = before;
       continue;
     }
     await client.query('release savepoint round');
     if (changed === 0) {
-      await holdBalance(client, tables, balance, net);
+      const proof = await proveRows(client, baseline, { tenant, model, catalog, asked, net, others });
       await client.query(`select set_config('${restoringSetting}', 'off', true)`);
-      return total;
+      return { changed: total, proof };
     }
     total += changed;
   }
   throw new PartywallError('import_conflict', `restoring tenant ${tenant}: its rows do not settle; a trigger of the application keeps changing them`);
+}
+
+function insertsFirst(tables: readonly StagedTable[]): Statement[] {
+  return [...inserts(tables), ...updates(tables), ...deletes(tables)];
+}
+
+function deletesFirst(tables: readonly StagedTable[]): Statement[] {
+  const moved = tables.toReversed().flatMap((table) => statement(table, 'deleted', deleteMovedSql(table)));
+  return [...deletes(tables), ...moved, ...inserts(tables), ...updates(tables)];
+}
+
+/** The root's own row is there, and stays. */
+function inserts(tables: readonly StagedTable[]): Statement[] {
+  return tables.flatMap((table) => (table.isRoot ? [] : statement(table, 'inserted', insertSql(table))));
+}
+
+function updates(tables: readonly StagedTable[]): Statement[] {
+  return tables.flatMap((table) => statement(table, 'updated', updateSql(table)));
+}
+
+function deletes(tables: readonly StagedTable[]): Statement[] {
+  const backwards = tables.toReversed();
+  return [
+    ...backwards.flatMap((table) => statement(table, 'updated', unlinkSql(table))),
+    ...backwards.flatMap((table) => (table.isRoot ? [] : statement(table, 'deleted', deleteSql(table)))),
+  ];
+}
+
+function statement({ relation: { table } }: StagedTable, kind: Statement['kind'], sql: string | undefined): Statement[] {
+  return sql === undefined ? [] : [{ table, kind, sql }];
+}
+
+/** Adds what a statement changed to what was asked for. */
+function note(asked: Map<TableName, RowCounts>, { table, kind }: Statement, changed: number): number {
+  const sum = asked.get(table) ?? { inserted: 0, updated: 0, deleted: 0 };
+  asked.set(table, { ...sum, [kind]: sum[kind] + changed });
+  return changed;
+}
+
+/** Takes out of a baseline what a savepoint counted that was rolled back. */
+function shifted(baseline: CountsByTable, from: CountsByTable, to: CountsByTable): CountsByTable {
+  const counts = new Map<TableName, RowCounts>();
+  for (const [table, now] of to) {
+    const base = baseline.get(table);
+    const then = from.get(table);
+    const plus = (kind: keyof RowCounts): number => (base?.[kind] ?? 0) + now[kind] - (then?.[kind] ?? 0);
+    counts.set(table, { inserted: plus('inserted'), updated: plus('updated'), deleted: plus('deleted') });
+  }
+  return counts;
 }
 
 /** unique_violation, exclusion_violation: another row still has the value. */

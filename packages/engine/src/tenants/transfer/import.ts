@@ -124,7 +124,7 @@ async function restore(client: pg.PoolClient, operation: Operation, { reader, te
     const position = new Map(live.map(({ relation }, at) => [relation.table, at]));
     const inOrder = tables.toSorted((left, right) => (position.get(left.relation.table) ?? 0) - (position.get(right.relation.table) ?? 0));
     const net = new Map(plan.tables.map(({ table, inserted, deleted }) => [table, inserted - deleted]));
-    const changed = await applyDifference(client, { tenant, catalog, tables: inOrder, net });
+    const { changed } = await applyDifference(client, { tenant, model, catalog, tables: inOrder, net });
     const planned = plan.tables.reduce((sum, { inserted, updated, deleted }) => sum + inserted + updated + deleted, 0);
     const hashEqual = (await hashTenant(client, tenant, aligned)) === sha256;
     if (!hashEqual) throw new PartywallError('import_conflict', `restoring tenant ${tenant}: its rows were changed by somebody else meanwhile`);
