@@ -54,6 +54,11 @@ export class Enter {
     return this.#state === 'beginning' ? undefined : this.#name;
   }
 
+  /** The tenant is being entered: an error now means that the query has not run. */
+  get entering(): boolean {
+    return this.#state === 'beginning' || this.#state === 'entering';
+  }
+
   /** The query that entering stands in front of. */
   get query(): QueuedQuery | undefined {
     return this.#query;

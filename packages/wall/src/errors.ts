@@ -25,7 +25,7 @@ export const wallErrors = {
     sqlstate: 'PW006',
     status: 421,
     message: 'the tenant is placed in another database',
-    hint: 'send the request to the deployment that holds the tenant',
+    hint: 'pass `placements` to the pool, or send the request to the deployment that holds the tenant',
   },
   cross_tenant: {
     sqlstate: 'PW007',
@@ -117,8 +117,12 @@ export class TenantReadOnlyError extends WallError {
 
 export class TenantPlacedElsewhereError extends WallError {
   override readonly name = 'TenantPlacedElsewhereError';
-  constructor(options?: WallErrorOptions) {
+  /** Name of the placement, where the database told it. */
+  readonly placement: string | null;
+  constructor(options: WallErrorOptions = {}) {
     super('tenant_placed_elsewhere', options);
+    const { cause } = options;
+    this.placement = cause instanceof Error && 'detail' in cause && typeof cause.detail === 'string' ? cause.detail : null;
   }
 }
 

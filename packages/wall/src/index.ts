@@ -16,6 +16,7 @@ export {
   wallErrors,
 } from './errors.ts';
 export { normalizeStatement } from './normalize.ts';
-export { createWalledPool } from './pool.ts';
+export type { PlacementConfig, PlacementOptions } from './placement.ts';
+export { createWalledPool, type WalledPoolConfig } from './pool.ts';
 export type { SlowQuery, SlowQueryOptions } from './slow-query.ts';
 export { WalledClient, type WalledClientConfig, type WalledOptions } from './walled-client.ts';

@@ -4,20 +4,30 @@ import { BootGate } from './boot-gate.ts';
 import { bindCallback, isCallback } from './caller.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { TenantContextError } from './errors.ts';
+import { type PlacementOptions, Placements, withoutTarget } from './placement.ts';
 import { isQueryObject } from './queued-query.ts';
 import { type PoolState, poolState, queryInScope, WalledClient, type WalledOptions } from './walled-client.ts';
 
 const setup: Scope = { kind: 'setup' };
 
+/** Refusals after which a statement is sent to the database that they name. */
+const hopsMax = 2;
+
+export type WalledPoolConfig = pg.PoolConfig & WalledOptions & PlacementOptions;
+
 /**
  * A `pg.Pool` whose connections are walled clients. Takes what `pg.Pool` takes, but no `Client`, no `pipeline` and no pg-native.
  * What the application sends on a new connection (`onConnect`, `verify`, the `connect` event) needs no context.
+ *
+ * With `placements` it follows tenants into other databases: each has a pool of its own, with the same options and the same gate, and events
+ * of these are events of this pool. `connect` leads to where the tenant of the context is known to be; where that was not known yet, the
+ * first statement of the transaction is refused with `TenantPlacedElsewhereError`, and beginning again leads there.
  *
  * @example
  * const pool = createWalledPool({ connectionString: process.env.DATABASE_URL });
  * await run({ tenant }, () => pool.query('select * from invoices where paid_at is null'));
  */
-export function createWalledPool(config: pg.PoolConfig & WalledOptions = {}): pg.Pool {
+export function createWalledPool(config: WalledPoolConfig = {}): pg.Pool {
   return new WalledPool(config);
 }
 
@@ -39,14 +49,24 @@ class WalledPool extends pg.Pool {
           process.nextTick(callback, refusal);
           return undefined;
         }
-        return callback || isQueryObject(given[0]) ? Reflect.apply(query, this, given) : this.#query(scope, given[0], given[1]);
+        if (callback || isQueryObject(given[0])) return Reflect.apply(query, this, given);
+        const placements = this.#placements;
+        return placements && scope.kind === 'tenant' ? this.#follow(placements, scope, given) : this.#query(scope, given[0], given[1]);
       },
     });
   }
 
-  constructor(config: pg.PoolConfig & WalledOptions) {
-    const { onConnect, verify } = config;
-    const state: PoolState = { gate: new BootGate(), admissions: new Admissions({ preparedStatements: config.preparedStatements ?? true }) };
+  readonly #placements: Placements<WalledPool> | undefined;
+
+  constructor(config: WalledPoolConfig, home?: Pick<PoolState, 'placement' | 'onRefused'>) {
+    const { onConnect, verify, placements } = config;
+    let own: Placements<WalledPool> | undefined;
+    const state: PoolState = {
+      gate: new BootGate(),
+      admissions: new Admissions({ preparedStatements: config.preparedStatements ?? true }),
+      ...(placements && { onRefused: (...refusal) => own?.refused(...refusal) }),
+      ...home,
+    };
     super({
       ...config,
       Client: WalledClient,
@@ -54,19 +74,58 @@ class WalledPool extends pg.Pool {
       ...(verify && { verify: (client, done) => inScope(setup, () => verify(client, done)) }),
       ...{ [poolState]: state },
     });
+    own = placements && new Placements(placements, (target, placement) => this.#place({ ...withoutTarget(config), ...target }, { ...state, placement }));
+    this.#placements = own;
+  }
+
+  /** A pool for the tenants of a placement. */
+  #place(config: WalledPoolConfig, { placement, onRefused }: PoolState): WalledPool {
+    const pool = new WalledPool(config, { placement, onRefused });
+    pool.on('connect', (client) => this.emit('connect', client));
+    pool.on('error', (...lost) => this.emit('error', ...lost));
+    return pool;
   }
 
   /** A waiting caller is served by whoever hands a connection back: the callback goes on in the caller's context, not in theirs. */
   override connect(): Promise<pg.PoolClient>;
   override connect(callback: Connected): void;
   override connect(callback?: Connected): Promise<pg.PoolClient> | undefined {
-    if (!callback) return super.connect();
-    super.connect(bindCallback(callback));
+    const scope = currentScope();
+    const placed = scope?.kind === 'tenant' && !this.ending ? this.#placements?.poolOf(scope.tenant) : undefined;
+    if (!callback) return placed?.connect() ?? super.connect();
+    if (placed) placed.connect(callback);
+    else super.connect(bindCallback(callback));
+    return undefined;
+  }
+
+  /** Ends the pools of placements too. */
+  override end(): Promise<void>;
+  override end(callback: () => void): void;
+  override end(callback?: () => void): Promise<void> | undefined {
+    const ended = Promise.all([super.end(), this.#placements?.end()]).then(() => undefined);
+    if (!callback) return ended;
+    ended.then(callback, callback);
     return undefined;
   }
 
   override emit(event: string | symbol, ...values: unknown[]): boolean {
     return event === 'connect' ? inScope(setup, () => super.emit(event, ...values)) : super.emit(event, ...values);
+  }
+
+  /** Sends a query to where the tenant is known to be, and where that database does not let it in, to where it is then known to be. */
+  async #follow(placements: Placements<WalledPool>, scope: Scope & { kind: 'tenant' }, [config, values]: readonly unknown[]): Promise<unknown> {
+    for (let hop = 0; ; hop += 1) {
+      const pool = this.#poolOf(placements, scope.tenant);
+      try {
+        return await pool.#query(scope, config, values);
+      } catch (error) {
+        if (hop >= hopsMax || !placements.isRefusal(error) || this.#poolOf(placements, scope.tenant) === pool) throw error;
+      }
+    }
+  }
+
+  #poolOf(placements: Placements<WalledPool>, tenant: string): WalledPool {
+    return (this.ending ? undefined : placements.poolOf(tenant)) ?? this;
   }
 
   /**

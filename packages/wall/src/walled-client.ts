@@ -4,7 +4,7 @@ import { BootGate } from './boot-gate.ts';
 import { bindCallback, bindToCaller, type Callback, isCallback } from './caller.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { Enter } from './enter.ts';
-import { StatementRefusedError, TenantContextError, translateError, WallError } from './errors.ts';
+import { StatementRefusedError, TenantContextError, TenantPlacedElsewhereError, translateError, UnknownTenantError, WallError } from './errors.ts';
 import { prepareValues, queryOf, textOf } from './query.ts';
 import { isQueryObject, type QueryObject, type QueuedQuery } from './queued-query.ts';
 import { type SlowQueryOptions, SlowQueryWatch } from './slow-query.ts';
@@ -24,6 +24,10 @@ export const poolState = Symbol('partywall pool state');
 export interface PoolState {
   readonly gate: BootGate;
   readonly admissions: Admissions;
+  /** Name of the placement that the pool leads to; undefined for the application's first database. */
+  readonly placement?: string | undefined;
+  /** Hears of tenants that the database does not let in because they are not, or no longer, in it. */
+  readonly onRefused?: ((tenant: string, refusal: WallError, placement: string | undefined) => void) | undefined;
 }
 
 export type WalledClientConfig = pg.ClientConfig & WalledOptions & { readonly [poolState]?: PoolState };
@@ -53,6 +57,8 @@ export class WalledClient extends pg.Client {
   readonly #enter: Enter;
   readonly #admissions: Admissions;
   readonly #watch: SlowQueryWatch | undefined;
+  readonly #placement: string | undefined;
+  readonly #onRefused: PoolState['onRefused'];
   /** Queries of the application until the boot gate is passed: pg would send them first, as soon as the connection is ready. */
   #held: QueuedQuery[] | undefined = [];
   #leftover: string | undefined;
@@ -80,6 +86,8 @@ export class WalledClient extends pg.Client {
     const preparedStatements = options.preparedStatements ?? true;
     this.#gate = options[poolState]?.gate ?? new BootGate();
     this.#admissions = options[poolState]?.admissions ?? new Admissions({ preparedStatements });
+    this.#placement = options[poolState]?.placement;
+    this.#onRefused = options[poolState]?.onRefused;
     this.#watch = options.onSlowQuery && new SlowQueryWatch(options.onSlowQuery, options.slowQueryMs);
     this.#enter = new Enter(this, { track: this.#track, admissions: this.#admissions, preparedStatements });
   }
@@ -158,7 +166,10 @@ export class WalledClient extends pg.Client {
     const active = this._activeQuery;
     if (active instanceof pg.Query && active.rows) this.connection.sync();
     this.#watch?.fail();
-    super._handleErrorMessage(translateError(message, situation));
+    const translated = translateError(message, situation);
+    const misplaced = translated instanceof TenantPlacedElsewhereError || translated instanceof UnknownTenantError;
+    if (misplaced && situation.entering && this.#enter.entering && tenant !== undefined) this.#onRefused?.(tenant, translated, this.#placement);
+    super._handleErrorMessage(translated);
   }
 
   override _handleNotice(message: pg.DatabaseError): void {
@@ -230,6 +241,12 @@ export class WalledClient extends pg.Client {
       return query instanceof pg.Query
         ? query.submit(connection)
         : new StatementRefusedError({ message: 'sending a query object whose text cannot be seen', hint: 'give it a `text`' });
+    }
+    if (this.#placement !== undefined && scope.kind === 'system') {
+      return new StatementRefusedError({
+        message: `sending a statement of no tenant to placement ${JSON.stringify(this.#placement)}`,
+        hint: 'a connection that was taken inside the context of a placed tenant serves tenants alone',
+      });
     }
     const statement = classify(text);
     const decision = this.#track.decide(this.getTransactionStatus(), statement, scope);

@@ -2,7 +2,7 @@ import pg from 'pg';
 import { afterAll } from 'vitest';
 import { createDatabase, suffix, type TestDatabase } from '../../../test/support/database.ts';
 import { runtimeGrants, runtimeLock, runtimeSql } from '../../engine/src/wall/runtime.ts';
-import { createWalledPool, type WalledOptions } from '../src/index.ts';
+import { createWalledPool, type WalledPoolConfig } from '../src/index.ts';
 
 /** A database with one walled table, and the role that the wall binds. */
 export interface WalledDatabase {
@@ -10,7 +10,7 @@ export interface WalledDatabase {
   /** Name of the application's role. */
   readonly app: string;
   /** A pool of the application's role, ended after the test file. */
-  pool(config?: pg.PoolConfig & WalledOptions): pg.Pool;
+  pool(config?: WalledPoolConfig): pg.Pool;
   /** A plain client of the application's role, ended after the test file. */
   client(): Promise<pg.Client>;
   /** Changes a tenant's state as an operator does. */

@@ -171,7 +171,7 @@ ${refuseOldSnapshot}  select t.state, t.placement into found_state, found_placem
     raise exception 'unknown tenant' using errcode = '${wallStates.unknownTenant}';
   end if;
   if found_placement is not null then
-    raise exception 'the tenant is placed in another database' using errcode = '${wallStates.placedElsewhere}';
+    raise exception 'the tenant is placed in another database' using errcode = '${wallStates.placedElsewhere}', detail = found_placement;
   end if;
   if found_state operator(pg_catalog.<>) 'active' then
     if found_state operator(pg_catalog.=) 'read_only' then
