@@ -94,6 +94,7 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
       waivers: existing?.waivers ?? [],
       people: existing ? existing.people : control.people,
       quotas: existing ? existing.quotas : control.quotas,
+      clone: existing?.clone ?? new Map(),
     },
     why: {
       tenant: root.why,

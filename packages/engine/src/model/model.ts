@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { PartywallError } from '../errors.ts';
+import { type CloneRules, cloneConfig } from './clone.ts';
 import {
   namedTables,
   type PeopleTable,
@@ -33,6 +34,8 @@ export interface TenancyModel {
   readonly people: PeopleTable | undefined;
   /** What is counted and can be limited, by name. */
   readonly quotas: ReadonlyMap<string, Quota>;
+  /** How a clone fills what the schema does not say. */
+  readonly clone: CloneRules;
 }
 
 export interface TenantRoot {
@@ -153,6 +156,7 @@ const configSchema = z.strictObject({
   waivers: z.array(z.strictObject({ rule: z.string().min(1), target: z.string().min(1), reason: z.string().min(1), until: z.iso.date() })).optional(),
   people: peopleConfig.optional(),
   quotas: quotasConfig.optional(),
+  clone: cloneConfig.optional(),
 });
 
 /** The config as a person writes it; `defineTenancy` types it. */
@@ -195,6 +199,7 @@ export function parseModel(config: unknown): TenancyModel {
     waivers: written.waivers ?? [],
     people: written.people,
     quotas: written.quotas ?? new Map(),
+    clone: written.clone ?? new Map(),
   };
   refuseContradictions(model);
   return model;
@@ -243,6 +248,11 @@ function refuseContradictions(model: TenancyModel): void {
   for (const { table: name, by } of namedTables(model.people, model.quotas)) {
     if (model.tables.get(name)?.scope !== 'scoped') {
       throw new PartywallError('model_invalid', `reading the tenancy config: ${by} names ${name}, which is not a scoped table`);
+    }
+  }
+  for (const name of model.clone.keys()) {
+    if (name !== model.tenant.table && model.tables.get(name)?.scope !== 'scoped') {
+      throw new PartywallError('model_invalid', `reading the tenancy config: clone names ${name}, which is not a scoped table`);
     }
   }
   const roles = Object.values(model.roles).filter((role) => role !== undefined);

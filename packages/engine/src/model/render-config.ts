@@ -1,3 +1,4 @@
+import type { CloneRule, CloneRules } from './clone.ts';
 import { object, print, type Source, type SourceEntry } from './config-text.ts';
 import type { PeopleTable, Quota } from './control.ts';
 import type { InferredModel } from './infer.ts';
@@ -62,6 +63,7 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
     },
     ...(model.people ? [{ key: 'people', value: peopleSource(model.people), above: [why.people] }] : []),
     ...(model.quotas.size === 0 ? [] : [{ key: 'quotas', value: quotasSource(model.quotas), above: [why.quotas] }]),
+    ...(model.clone.size === 0 ? [] : [{ key: 'clone', value: cloneSource(model.clone) }]),
     ...(model.bootstrap === undefined
       ? []
       : [{ key: 'bootstrap', value: model.bootstrap, comment: 'owns all rows that lead nowhere, from expand to contract' }]),
@@ -85,6 +87,34 @@ function quotasSource(quotas: ReadonlyMap<string, Quota>): Source {
     [...quotas].map(([name, quota]) => [name, quota.kind === 'rows' ? object([['rows', quota.table]]) : object([['bytes', object([...quota.tables])]])]),
     true,
   );
+}
+
+function cloneSource(rules: CloneRules): Source {
+  return object(
+    [...rules].map(([table, columns]) => [table, object([...columns].map(([column, rule]) => [column, cloneRuleSource(rule)]))]),
+    true,
+  );
+}
+
+function cloneRuleSource(rule: CloneRule): Source {
+  switch (rule.kind) {
+    case 'sql':
+      return object([['sql', rule.sql]]);
+    case 'reference':
+      return object([['reference', rule.table]]);
+    case 'polymorphic':
+      return object([
+        [
+          'reference',
+          object([
+            ['by', rule.by],
+            ['tables', object([...rule.tables])],
+          ]),
+        ],
+      ]);
+    default:
+      return rule.kind;
+  }
 }
 
 /** Entries of `tables`, grouped by scope. */
