@@ -4,12 +4,12 @@ import type { Store } from '../store/store.ts';
 import { compareKeyFiles, deleteEscrowedKeks, escrowKeyFilesNamed } from './escrow-files.ts';
 
 /**
- * Copies to escrow what its copy of the keyring folder lacks, and proves that both are the same then.
+ * Copies to escrow what its copy of the keyring folder lacks, and proves that both are the same then. Returns the names of what it copied.
  *
  * @param destroyed versions of key-encryption keys that must not be anywhere any more: what is left of them in escrow is deleted
  * @throws PartywallError escrow_unverified
  */
-export async function verifyEscrowedFiles(keyring: string, escrow: Store, destroyed: readonly number[]): Promise<void> {
+export async function verifyEscrowedFiles(keyring: string, escrow: Store, destroyed: readonly number[]): Promise<readonly string[]> {
   await deleteEscrowedKeks(escrow, destroyed);
   const before = await compareKeyFiles(keyring, escrow, destroyed);
   await escrowKeyFilesNamed(keyring, escrow, before.missingInEscrow);
@@ -19,7 +19,7 @@ export async function verifyEscrowedFiles(keyring: string, escrow: Store, destro
     ...after.missingInEscrow.map((name) => `${name} is missing in escrow`),
     ...after.missingInFolder.map((name) => `${name} is missing in ${keyring}`),
   ];
-  if (details.length === 0) return;
+  if (details.length === 0) return before.missingInEscrow;
   throw new PartywallError('escrow_unverified', `comparing the keyring ${keyring} with escrow (${escrow.description}): ${details.join(', ')}`, {
     details,
     hint: 'what the folder lost comes back by `partywall keys escrow --restore`; where both are there and differ, find out which one is right',

@@ -8,6 +8,7 @@ import { readCopy } from './copies.ts';
 import { unpackEscrowFiles } from './escrow-files.ts';
 import { openFolder } from './folder.ts';
 import { type Keyring, openKeys } from './keyring.ts';
+import { commandSource } from './sources/command-source.ts';
 import { envSource } from './sources/env-source.ts';
 import { fileSource } from './sources/file-source.ts';
 import type { KeySource } from './sources/key-source.ts';
@@ -94,6 +95,6 @@ function openSource({ kek, keyring, env }: Pick<KeyringSettings, 'kek' | 'keyrin
     case 'env':
       return envSource(env);
     case 'command':
-      throw new PartywallError('keyring_refused', `opening key-encryption keys by a command: ${kek.command}`);
+      return commandSource(kek.command, { env });
   }
 }
