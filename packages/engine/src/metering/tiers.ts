@@ -9,7 +9,7 @@ export interface TierPromise {
   readonly rpoSeconds: Readonly<Record<RecoveryClass, number>>;
   /** Null: best effort. */
   readonly rtoSeconds: number | null;
-  /** How far back backups reach. */
+  /** How far back backups reach; a year may have 366 days. */
   readonly backupRetentionDays: number;
 }
 
@@ -21,7 +21,7 @@ const hour = 3600;
 const day = 24 * hour;
 
 export const tierPromises: Readonly<Record<PlanTier, TierPromise>> = {
-  enterprise: { rpoSeconds: rpo(hour, day), rtoSeconds: hour / 2, backupRetentionDays: 365 },
+  enterprise: { rpoSeconds: rpo(hour, day), rtoSeconds: hour / 2, backupRetentionDays: 366 },
   pro: { rpoSeconds: rpo(6 * hour, day), rtoSeconds: 2 * hour, backupRetentionDays: 90 },
   starter: { rpoSeconds: rpo(day, 7 * day), rtoSeconds: 4 * hour, backupRetentionDays: 30 },
   free: { rpoSeconds: rpo(7 * day, 30 * day), rtoSeconds: null, backupRetentionDays: 7 },

@@ -5,7 +5,8 @@ import type { Sight } from './measure.ts';
 
 /**
  * What the rules of the archive look at. Nothing is measured before there is an archive (`backup_schedule` has its row), and of data classes none
- * that no backup ever held, but for the database: that one is promised to everybody.
+ * that no backup ever held, but for the database: that one is promised to everybody. What belongs to no tenant is backed up daily at the least, as for the
+ * tier `starter`, whatever the settings are.
  */
 
 /** Who has no recovery point at all is measured from when it came, or from when the archive did. Low ages are left in the database. */
@@ -18,8 +19,7 @@ const pointsSql = `with promised as (
 ), subjects as (
   select a.tenant_id, a.since, c.class, c.seconds from active a join promised c on c.tier = a.tier where $3::text is null or a.tenant_id = $3
   union all
-  select null, min(s.since), c.class, min(c.seconds) from partywall_control.backup_schedule s cross join active a join promised c on c.tier = a.tier
-  where $3 is null group by c.class
+  select null, s.since, c.class, c.seconds from partywall_control.backup_schedule s join promised c on c.tier = 'starter' where $3 is null
 ), ages as (
   select j.tenant_id, j.class, r.backup, r.at, j.seconds, extract(epoch from $2 - coalesce(r.at, j.since))::double precision as age
   from subjects j left join partywall_control.recovery_points r on r.tenant_id is not distinct from j.tenant_id and r.class = j.class
