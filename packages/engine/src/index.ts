@@ -1,9 +1,38 @@
 export type { Archive } from './archive/archive.ts';
+export { safeName, tenantFileName } from './archive/export/file-name.ts';
+export { type PlainSource, type PlainSourceOptions, plainSource } from './archive/export/plain-source.ts';
+export { readTenantFile, type TenantFile } from './archive/export/read-tenant-file.ts';
+export type { TenantFileManifest } from './archive/export/tenant-file.ts';
+export { type TenantFileOptions, writeTenantFile } from './archive/export/write-tenant-file.ts';
 export { type LiveSource, liveSource } from './archive/live-source.ts';
 export { type ArchiveSettings, type OpenArchive, openArchive } from './archive/open-archive.ts';
 export { backupSource, holdsTenant, readSchema } from './archive/read/backup-source.ts';
 export { backupIds, findBackup } from './archive/read/list-backups.ts';
 export { type Backup, openBackup } from './archive/read/open-backup.ts';
+export type { ForgottenRow } from './archive/restore/forget.ts';
+export {
+  planRestore,
+  type RestoreInput,
+  type RestoreOptions,
+  type RestorePlan,
+  type RestoreReport,
+  restoreFrom,
+  type UndoBackup,
+} from './archive/restore/restore.ts';
+export { type RunOptions, runSchema } from './archive/schema/run-schema.ts';
+export { schemaDdl } from './archive/schema/schema-ddl.ts';
+export {
+  parseSchema,
+  type SchemaDdl,
+  type SchemaItem,
+  type SchemaRole,
+  schemaFingerprint,
+  schemaText,
+  writeSchema,
+} from './archive/schema/schema-document.ts';
+export { type PartialSchema, schemaFor } from './archive/schema/schema-for.ts';
+export { openSqlite, type SqliteFile, type SqliteOptions } from './archive/sqlite/open-sqlite.ts';
+export { type SqliteSourceOptions, sqliteSource, sqliteSources, type UnownedRows, unownedRows, unownedText } from './archive/sqlite/sqlite-source.ts';
 export type { SourceTable, TenantSource } from './archive/tenant-source.ts';
 export { type AnchorReport, anchorAudit, listAnchors } from './audit/anchor.ts';
 export { type AuditEntry, appendAudit, appendDenial } from './audit/append.ts';
@@ -133,8 +162,9 @@ export { type Provisioned, type ProvisionInput, provisionTenant } from './tenant
 export { dueTenants, type PurgeReport, purgeRetained } from './tenants/purge.ts';
 export { type TenantAction, type TenantStatus, tenantStatuses } from './tenants/states.ts';
 export { readTenant, type Tenant } from './tenants/tenant.ts';
+export type { TableChange } from './tenants/transfer/changes.ts';
 export { type ExportOptions, exportTenant } from './tenants/transfer/export.ts';
-export { type ImportInput, type ImportOptions, type ImportPlan, type ImportReport, importTenant, type TableChange } from './tenants/transfer/import.ts';
+export { type ImportInput, type ImportOptions, type ImportPlan, type ImportReport, importTenant } from './tenants/transfer/import.ts';
 export { exportDocument, exportFormat, exportVersion } from './tenants/transfer/layout.ts';
 export { cancelTenant, deleteTenant, reactivateTenant, restoreTenant, suspendTenant, type Transitioned, type TransitionInput } from './tenants/transition.ts';
 export { works } from './tenants/works.ts';
