@@ -6,14 +6,12 @@ import type { Subject } from '../../src/keyring/data-keys.ts';
 import { envSource } from '../../src/keyring/sources/env-source.ts';
 import { openFolderStore } from '../../src/store/folder.ts';
 import { readObject } from '../../src/store/read-object.ts';
-import type { Store } from '../../src/store/store.ts';
-import { keyringPlaces } from './support/places.ts';
+import { keyringPlaces, objectNames } from './support/places.ts';
 
 const places = keyringPlaces();
 const acme: Subject = 'tenant:acme';
 const globex: Subject = 'tenant:globex';
 
-const names = async (store: Store): Promise<string[]> => (await Array.fromAsync(store.list(''))).map(({ key }) => key);
 const kekFiles = async (folder: string): Promise<string[]> => (await readdir(folder)).filter((name) => name.startsWith('kek-'));
 
 test('destroying the keys of a tenant leaves those of every other, and names what is gone', async () => {
@@ -42,7 +40,7 @@ test('no old copy of the keybook opens with anything that is left in the keyring
   await keys.destroy(acme);
 
   expect(await kekFiles(places.keyring)).toEqual(['kek-3.key']);
-  expect((await names(places.escrow)).filter((name) => name.includes('kek'))).toEqual(['keyring/kek-3.key']);
+  expect((await objectNames(places.escrow)).filter((name) => name.includes('kek'))).toEqual(['keyring/kek-3.key']);
   for (const folder of ['keys-old', 'escrow-old']) {
     const book = await openFolderStore(path.join(places.root, folder));
     await expect(places.open({ book, escrow: undefined }), folder).rejects.toMatchObject({ code: 'keyring_refused' });
@@ -101,7 +99,7 @@ test('a key-encryption key that is destroyed is destroyed again wherever it turn
   await places.escrow.put('keyring/kek-1.key', await readFile(kept));
   expect((await keys.status()).pending).toEqual([1]);
   await keys.ensure([globex]);
-  expect((await names(places.escrow)).filter((name) => name.includes('kek'))).toEqual(['keyring/kek-2.key']);
+  expect((await objectNames(places.escrow)).filter((name) => name.includes('kek'))).toEqual(['keyring/kek-2.key']);
   await keys.rotate();
   expect(await kekFiles(places.keyring)).toEqual(['kek-2.key', 'kek-3.key']);
 });
@@ -130,7 +128,7 @@ test('keys of the environment are taken away by the operator, and pending until 
   const after = await open(2);
   expect((await after.destroy(acme)).keks).toEqual({ destroyed: [1], pending: [] });
   expect(after.byId(key?.id ?? '').subject).toBe(globex);
-  expect(await names(places.escrow)).toEqual(['keybook.json', 'keyring/signing-1.pem']);
+  expect(await objectNames(places.escrow)).toEqual(['keybook.json', 'keyring/signing-1.pem']);
   await expect(open(1)).rejects.toMatchObject({ code: 'keyring_refused', message: expect.stringContaining('PARTYWALL_KEK_2 is not set') });
 });
 

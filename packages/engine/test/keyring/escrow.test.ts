@@ -9,7 +9,7 @@ import { fileSource } from '../../src/keyring/sources/file-source.ts';
 import { openFolderStore } from '../../src/store/folder.ts';
 import { readObject } from '../../src/store/read-object.ts';
 import type { Store } from '../../src/store/store.ts';
-import { at, keyringPlaces } from './support/places.ts';
+import { at, keyringPlaces, objectNames } from './support/places.ts';
 
 const places = keyringPlaces();
 const acme: Subject = 'tenant:acme';
@@ -18,7 +18,6 @@ const bookObject = 'keybook.json';
 
 const stored = (store: Store): Promise<Buffer> => readObject(store, bookObject, 1e9);
 const put = (store: Store, content: Buffer): Promise<unknown> => store.put(bookObject, content);
-const names = async (store: Store): Promise<string[]> => (await Array.fromAsync(store.list(''))).map(({ key }) => key);
 const settings = () => ({ ...places, kek: { kind: 'file' as const }, env: {}, clock: () => at });
 const repairing = () => ({ book: places.book, escrow: places.escrow, source: fileSource(places.keyring), keyring: places.keyring });
 const unverified = (message: RegExp) => ({ code: 'escrow_unverified', message: expect.stringMatching(message) });
@@ -29,7 +28,7 @@ test('escrow has the keybook and every key of the folder that a backup needs, an
   await writeFile(path.join(places.keyring, 'secrets-1.key'), randomBytes(32), { mode: 0o600 });
   await writeFile(path.join(places.keyring, 'notes.txt'), 'not a key', { mode: 0o600 });
   await keys.ensure([acme]);
-  expect(await names(places.escrow)).toEqual(['keybook.json', 'keyring/kek-1.key', 'keyring/secrets-1.key', 'keyring/signing-1.pem']);
+  expect(await objectNames(places.escrow)).toEqual(['keybook.json', 'keyring/kek-1.key', 'keyring/secrets-1.key', 'keyring/signing-1.pem']);
   expect(await stored(places.escrow)).toEqual(await stored(places.book));
   expect((await keys.status()).escrow).toMatchObject({
     copies: { kind: 'same' },
@@ -41,7 +40,7 @@ test('a key that was added to the folder since is in escrow before the next back
   await (await places.open()).ensure([acme]);
   await writeFile(path.join(places.keyring, 'secrets-2.key'), randomBytes(32), { mode: 0o600 });
   await (await places.open()).ensure([acme]);
-  expect(await names(places.escrow)).toContain('keyring/secrets-2.key');
+  expect(await objectNames(places.escrow)).toContain('keyring/secrets-2.key');
 });
 
 test('a restore from escrow alone finds every key', async () => {
@@ -111,7 +110,7 @@ test('escrow in the place of the keybook is refused, under whatever name', async
     await expect(keys.ensure([acme]), folder).rejects.toMatchObject(unverified(/same place/));
   }
   await expect((await places.open({ apart: [places.escrow] })).ensure([acme])).rejects.toMatchObject(unverified(/same place/));
-  expect(await names(places.book)).toEqual([]);
+  expect(await objectNames(places.book)).toEqual([]);
 });
 
 test('escrow that cannot be written stops a backup, also one that makes no key', async () => {

@@ -19,6 +19,12 @@ export interface Places {
 /** The time of every test. */
 export const at = new Date('2026-11-21T02:00:00Z');
 
+export async function objectNames(store: Store): Promise<string[]> {
+  const names: string[] = [];
+  for await (const { key } of store.list('')) names.push(key);
+  return names;
+}
+
 /** A keyring folder, a store of the keybook and one of escrow for each test. */
 export function keyringPlaces(): Places {
   let current: Omit<Places, 'open'> | undefined;
