@@ -10,9 +10,13 @@ const hint = 'keys are relative paths of a-z, 0-9, dot, dash and underscore; no 
 
 /** @throws PartywallError store_refused: no store could keep such a key, or it would lead out of one */
 export function checkKey(key: string): void {
-  if (key.length > keyBytesMax || !keyPattern.test(key) || key.split('/').some((part) => part.length > partBytesMax)) {
+  if (!isKey(key)) {
     throw new PartywallError('store_refused', `${JSON.stringify(key.slice(0, keyBytesMax))} is not the key of an object`, { hint });
   }
+}
+
+export function isKey(text: string): boolean {
+  return text.length <= keyBytesMax && keyPattern.test(text) && text.split('/').every((part) => part.length <= partBytesMax);
 }
 
 /** The beginning of a key, which may end within a part. */
