@@ -4,6 +4,7 @@ export { type PlainSource, type PlainSourceOptions, plainSource } from './archiv
 export { readTenantFile, type TenantFile } from './archive/export/read-tenant-file.ts';
 export type { TenantFileManifest } from './archive/export/tenant-file.ts';
 export { type TenantFileOptions, writeTenantFile } from './archive/export/write-tenant-file.ts';
+export { rekeyTenant, rotateKeys } from './archive/keys.ts';
 export { type LiveSource, liveSource } from './archive/live-source.ts';
 export { type ArchiveSettings, type OpenArchive, openArchive } from './archive/open-archive.ts';
 export { backupSource, holdsTenant, readSchema } from './archive/read/backup-source.ts';
@@ -64,7 +65,8 @@ export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts'
 export type { DataKey, DataKeys, Subject } from './keyring/data-keys.ts';
 export { tenantOfSubject, tenantSubject } from './keyring/data-keys.ts';
 export type { DestroyedKeks, KeyDestruction, Keyring, KeyringStatus, Rotation } from './keyring/keyring.ts';
-export { type Escrow, type KekSetting, type KeyringSettings, openEscrow, openKeyring } from './keyring/open-keyring.ts';
+export { type Escrow, type KekSetting, type KeyringSettings, openEscrow, openKeyring, openSource, repairKeyring } from './keyring/open-keyring.ts';
+export type { Repair } from './keyring/repair.ts';
 export { publicKeys } from './keyring/signing.ts';
 export type { Alert } from './metering/alerts/alert.ts';
 export { type AlertCounts, type AlertFilter, acknowledgeAlert, countOpenAlerts, listAlerts } from './metering/alerts/alerts.ts';
