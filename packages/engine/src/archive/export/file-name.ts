@@ -9,7 +9,7 @@ export function safeName(text: string): string {
     .replaceAll(/[^A-Za-z0-9._-]+/g, '-')
     .replace(/^[.-]+/, '')
     .slice(0, readableMax);
-  if (safe === text) return safe;
+  if (safe === text && safe !== '') return safe;
   return `${safe === '' ? 'x' : safe}-${createHash('sha256').update(text).digest('hex').slice(0, 8)}`;
 }
 

@@ -9,7 +9,7 @@ import { assertModelComplete } from '../../model/check.ts';
 import type { ScopedRule, TenancyModel } from '../../model/model.ts';
 import { quoted, type TableName } from '../../model/table-name.ts';
 import { pinTexts } from '../../tenants/transfer/session.ts';
-import { only, scopedRelations } from '../../tenants/transfer/tables.ts';
+import { byReference, only, scopedRelations } from '../../tenants/transfer/tables.ts';
 import type { SourceTable, TenantSource } from '../tenant-source.ts';
 import { rowOwner } from './row-owner-sql.ts';
 import { wholeLines } from './whole-lines.ts';
@@ -41,14 +41,17 @@ export async function plainSource(client: pg.Client, model: TenancyModel, tenant
   try {
     const catalog = await readCatalog(client);
     assertModelComplete(withoutUniques(model), catalog);
-    const relations = scopedRelations(model, catalog);
+    const relations = byReference(scopedRelations(model, catalog));
     await client.query('begin isolation level repeatable read, read only');
     await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
     await client.query(`lock table ${relations.map(({ table }) => quoted(table)).join(', ')} in access share mode`);
     await pinTexts(client);
     const at = options.clock();
+    const missing = (): PartywallError =>
+      new PartywallError('tenant_unknown', `looking for tenant ${tenant.slice(0, 100)} in ${options.target}: there is none`);
+    if (tenant.includes('\0')) throw missing();
     const root = await client.query(`select from ${quoted(model.tenant.table)} where ${ident(model.tenant.key)}::text = $1`, [tenant]);
-    if (root.rowCount === 0) throw new PartywallError('tenant_unknown', `looking for tenant ${tenant.slice(0, 100)} in ${options.target}: there is none`);
+    if (root.rowCount === 0) throw missing();
     const owner = rowOwner(model, catalog, quoted);
     const where = new Map(relations.map(({ table }) => [table, owner.isOf(table, 't', literal(tenant))]));
     const byName = new Map(relations.map((relation) => [relation.table, relation]));

@@ -27,7 +27,7 @@ const copyEnd = Buffer.from('\\.\n');
 export interface TenantFileOptions {
   /** `full` adds the statements of the schema, where the source has them. */
   readonly kind: TenantFileManifest['kind'];
-  /** Tables by references: each after those it refers to. Tables that are not named come last. */
+  /** Each table after those that it refers to, where the source has them in another order. Tables that are not named come last. */
   readonly order?: readonly TableName[] | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (progress: { readonly table: string; readonly rows: number }) => void;

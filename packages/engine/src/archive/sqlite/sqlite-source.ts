@@ -2,7 +2,7 @@ import { type Catalog, columnOf, type Relation } from '../../catalog/catalog.ts'
 import { ident } from '../../db/sql.ts';
 import { PartywallError } from '../../errors.ts';
 import { partsOf, type TableName } from '../../model/table-name.ts';
-import { scopedRelations } from '../../tenants/transfer/tables.ts';
+import { byReference, scopedRelations } from '../../tenants/transfer/tables.ts';
 import { rowOwner } from '../export/row-owner-sql.ts';
 import type { SourceTable, TenantSource } from '../tenant-source.ts';
 import type { SqliteFile } from './open-sqlite.ts';
@@ -89,7 +89,7 @@ export function tenantKeys({ model, database, file }: Pick<SqliteFile, 'model' |
 }
 
 function sourceOf(file: SqliteFile, owner: Owner, { into }: SqliteSourceOptions): TenantSource {
-  const tables = scopedRelations(file.model, file.catalog).map((relation) => planTable(file, relation, into));
+  const tables = byReference(scopedRelations(file.model, file.catalog)).map((relation) => planTable(file, relation, into));
   const condition = ownerOf(file);
   const plans = new Map(tables.map((plan) => [plan.relation.table, { ...plan, where: condition.isOf(plan.relation.table, 't', keyParameter) }]));
   const countOf = (table: TableName): number => {

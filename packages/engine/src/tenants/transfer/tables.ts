@@ -121,7 +121,8 @@ function order(relation: Relation, model: TenancyModel): number {
   return relation.table === model.tenant.table ? 0 : 1;
 }
 
-function byReference(relations: readonly Relation[]): Relation[] {
+/** Each table after those that it refers to, the first one (the root) first; in a circle of references somebody comes too early. */
+export function byReference(relations: readonly Relation[]): Relation[] {
   const byName = new Map(relations.map((relation) => [relation.table, relation]));
   const ordered: Relation[] = [];
   const seen = new Set<TableName>();
