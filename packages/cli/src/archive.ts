@@ -1,11 +1,12 @@
 import path from 'node:path';
-import { type ArchiveSettings, type OpenArchive, openArchive, PartywallError } from '@partywall/engine';
+import { type ArchiveSettings, type OpenArchive, openArchive, openSource, PartywallError } from '@partywall/engine';
 import type { CommandContext } from './context.ts';
-import { keyringFolder } from './control.ts';
 import { stateFolder } from './embedded.ts';
+import { keyringSettings } from './keys-settings.ts';
+import { storeUrl } from './store-url.ts';
 
 /**
- * Runs `work` on the archive that the environment names: PARTYWALL_ARCHIVE, PARTYWALL_KEYS, PARTYWALL_ESCROW, PARTYWALL_KEYRING, and
+ * Runs `work` on the archive that the environment names: PARTYWALL_ARCHIVE, PARTYWALL_KEYS, PARTYWALL_ESCROW, PARTYWALL_KEYRING, PARTYWALL_KEK, and
  * PARTYWALL_WORK for what is written before it is uploaded.
  *
  * @throws PartywallError usage, store_refused, store_unavailable, keyring_refused
@@ -21,30 +22,22 @@ export async function withArchive<Result>(ctx: CommandContext, work: (archive: O
 
 /** @throws PartywallError usage */
 export function archiveSettings(ctx: CommandContext): ArchiveSettings {
-  const store = ctx.env['PARTYWALL_ARCHIVE'];
-  if (!store) {
+  const store = storeUrl(ctx, 'PARTYWALL_ARCHIVE');
+  if (store === undefined) {
     throw new PartywallError('usage', 'opening the archive: none given', {
       hint: 'set PARTYWALL_ARCHIVE to where backups are kept: file:///path, or s3://bucket/prefix',
     });
   }
+  const keys = keyringSettings(ctx);
   return {
-    store: storeUrl(ctx, store),
-    keys: optionalStore(ctx, 'PARTYWALL_KEYS'),
-    escrow: optionalStore(ctx, 'PARTYWALL_ESCROW'),
-    keyring: keyringFolder(ctx),
+    store,
+    keys: keys.book,
+    escrow: keys.escrow,
+    keyring: keys.keyring,
+    source: openSource(keys),
     workFolder: path.resolve(ctx.cwd, ctx.env['PARTYWALL_WORK'] ?? path.join(stateFolder, 'work')),
     env: ctx.env,
     clock: () => new Date(),
     signal: ctx.signal,
   };
-}
-
-function optionalStore(ctx: CommandContext, name: string): string | undefined {
-  const url = ctx.env[name];
-  return url ? storeUrl(ctx, url) : undefined;
-}
-
-/** A path is taken from where the command runs. */
-function storeUrl(ctx: CommandContext, url: string): string {
-  return URL.canParse(url) ? url : path.resolve(ctx.cwd, url);
 }

@@ -9,6 +9,7 @@ import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerEvidence } from './commands/evidence.ts';
 import { registerInit } from './commands/init.ts';
+import { registerKeys } from './commands/keys.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerPlans } from './commands/plans.ts';
 import { registerQuotas } from './commands/quotas.ts';
@@ -50,4 +51,5 @@ export const verbs: readonly Register[] = [
   registerAudit,
   registerEvidence,
   registerAlerts,
+  registerKeys,
 ];

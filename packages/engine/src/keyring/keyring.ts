@@ -15,7 +15,14 @@ export interface KeyringOptions extends BookPlaces {
 export interface Keyring extends DataKeys {
   /** Reads what other processes have written since. */
   refresh(): Promise<void>;
+  /** What is there, and what differs; changes nothing. */
   status(): Promise<KeyringStatus>;
+  /**
+   * Proves that a backup could run: escrow is a place of its own that can be written, and has all that is needed. Copies to it what it lacks.
+   *
+   * @throws PartywallError escrow_unverified
+   */
+  verify(): Promise<KeyringStatus>;
   /**
    * Wraps every key anew under another key-encryption key. Data stays as it is, and so do old backups.
    *
@@ -147,6 +154,21 @@ export async function openKeys(options: KeyringOptions): Promise<Keyring> {
     };
   };
 
+  const status = async (): Promise<KeyringStatus> => {
+    const keks = await source.versions();
+    const destroyed = book?.destroyed ?? [];
+    return {
+      generation: book?.generation ?? null,
+      kek: book?.kek ?? null,
+      keks: keks.filter((version) => !destroyed.includes(version)),
+      pending: keks.filter((version) => destroyed.includes(version)),
+      subjects: byRef.size,
+      keys: { active: byRef.size, retired: byId.size - byRef.size },
+      erased: book?.erased.length ?? 0,
+      escrow: { copies: await shared.state(), files: escrow && (await compareKeyFiles(keyring, escrow, destroyed)) },
+    };
+  };
+
   use(await shared.read());
   return {
     ensure: (subjects) => inTurn(() => ensure(subjects)),
@@ -161,20 +183,12 @@ export async function openKeys(options: KeyringOptions): Promise<Keyring> {
     byRef: (ref) => byRef.get(ref),
     subjects: () => [...byRef.values()].map(({ subject, ref }) => ({ subject, ref })),
     refresh: () => inTurn(async () => use(await shared.read())),
-    status: async () => {
-      const keks = await source.versions();
-      const destroyed = book?.destroyed ?? [];
-      return {
-        generation: book?.generation ?? null,
-        kek: book?.kek ?? null,
-        keks: keks.filter((version) => !destroyed.includes(version)),
-        pending: keks.filter((version) => destroyed.includes(version)),
-        subjects: byRef.size,
-        keys: { active: byRef.size, retired: byId.size - byRef.size },
-        erased: book?.erased.length ?? 0,
-        escrow: { copies: await shared.state(), files: escrow && (await compareKeyFiles(keyring, escrow, destroyed)) },
-      };
-    },
+    status: () => inTurn(status),
+    verify: () =>
+      inTurn(async () => {
+        await change(() => undefined);
+        return status();
+      }),
     rotate: ({ retire = false } = {}) => inTurn(() => rotate(retire)),
     rekey: (subject) =>
       inTurn(async () => {

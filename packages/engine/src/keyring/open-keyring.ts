@@ -8,6 +8,8 @@ import { readCopy } from './copies.ts';
 import { unpackEscrowFiles } from './escrow-files.ts';
 import { openFolder } from './folder.ts';
 import { type Keyring, openKeys } from './keyring.ts';
+import type { BookPlaces } from './open-book.ts';
+import { type Repair, renewEscrow, restoreFromEscrow } from './repair.ts';
 import { commandSource } from './sources/command-source.ts';
 import { envSource } from './sources/env-source.ts';
 import { fileSource } from './sources/file-source.ts';
@@ -38,7 +40,39 @@ const bookFolder = 'keys';
  * @throws PartywallError what `openKeys` and `openStore` throw
  */
 export async function openKeyring(settings: KeyringSettings, apart: readonly Store[] = []): Promise<Keyring> {
-  const { keyring, env, clock, signal } = settings;
+  const { places, close } = await openPlaces(settings, apart);
+  try {
+    return { ...(await openKeys({ ...places, clock: settings.clock })), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/**
+ * Repairs a keyring of which one copy is lost or wrong, whether or not it opens. `restore`: from escrow; `renew`: escrow.
+ *
+ * @throws PartywallError what `restoreFromEscrow` and `renewEscrow` throw
+ */
+export async function repairKeyring(settings: KeyringSettings, what: 'restore' | 'renew', apart: readonly Store[] = []): Promise<Repair> {
+  const { places, close } = await openPlaces(settings, apart);
+  try {
+    const { escrow } = places;
+    if (!escrow)
+      throw new PartywallError('escrow_unverified', 'repairing the keyring: there is no escrow', { hint: 'set PARTYWALL_ESCROW to where the copy is' });
+    return await (what === 'restore' ? restoreFromEscrow : renewEscrow)({ ...places, escrow });
+  } finally {
+    await close();
+  }
+}
+
+interface OpenPlaces {
+  readonly places: BookPlaces;
+  close(): Promise<void>;
+}
+
+async function openPlaces(settings: KeyringSettings, apart: readonly Store[]): Promise<OpenPlaces> {
+  const { keyring, env, signal } = settings;
   await openFolder(keyring);
   const opened: { close(): Promise<void> }[] = [];
   const closeAll = async (): Promise<void> => {
@@ -52,8 +86,7 @@ export async function openKeyring(settings: KeyringSettings, apart: readonly Sto
     const book = keep(await openStore(settings.book ?? path.join(keyring, bookFolder), { env, signal }));
     const escrow = settings.escrow === undefined ? undefined : keep(await openStore(settings.escrow, { env, signal }));
     const source = keep(openSource(settings));
-    const keys = await openKeys({ book, escrow, source, keyring, apart, clock, signal });
-    return { ...keys, close: closeAll };
+    return { places: { book, escrow, source, keyring, apart, signal }, close: closeAll };
   } catch (error) {
     await closeAll();
     throw error;
@@ -88,7 +121,8 @@ export async function openEscrow(settings: Omit<KeyringSettings, 'book' | 'escro
   return { keys: await openKeys({ book: escrow, escrow: undefined, source, keyring, clock, signal }), keyring };
 }
 
-function openSource({ kek, keyring, env }: Pick<KeyringSettings, 'kek' | 'keyring' | 'env'>): KeySource {
+/** @throws PartywallError keyring_refused: a variable is no key */
+export function openSource({ kek, keyring, env }: Pick<KeyringSettings, 'kek' | 'keyring' | 'env'>): KeySource {
   switch (kek.kind) {
     case 'file':
       return fileSource(keyring);

@@ -87,5 +87,7 @@ function onlyRefused(error: unknown): undefined {
 }
 
 function nothing(message: string): PartywallError {
-  return new PartywallError('escrow_unverified', message, { hint: 'docs/guide/keys.md says which one to keep; the other makes way when its keybook.json is moved elsewhere' });
+  return new PartywallError('escrow_unverified', message, {
+    hint: 'docs/guide/keys.md says which one to keep; the other makes way when its keybook.json is moved elsewhere',
+  });
 }
