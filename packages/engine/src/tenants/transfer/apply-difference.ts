@@ -6,7 +6,8 @@ import type { TenancyModel } from '../../model/model.ts';
 import type { TableName } from '../../model/table-name.ts';
 import { assertBound, boundTo, openStage } from './bound.ts';
 import { findMovedConflicts } from './conflicts.ts';
-import { deleteMovedSql, deleteSql, insertSql, type StagedTable, unlinkSql, updateSql } from './difference-sql.ts';
+import { deleteSql, insertSql, type StagedTable, unlinkSql, updateSql } from './difference-sql.ts';
+import { type DoomedTable, deleteDoomedSql, loosenSql, markDoomed } from './doomed.ts';
 import { restoringSetting } from './restoring-sql.ts';
 import { type CountsByTable, countOthers, proveRows, type RowCounts, type RowProof, readCounts } from './row-proof.ts';
 
@@ -40,7 +41,8 @@ interface Statement {
  * nothing else changed.
  *
  * What is new is inserted before what is gone is deleted, so that nothing refers into the void at any time. Where unique values move between
- * rows that cannot be, and the gone and the moved are deleted first; what cascades take along comes back with the next round.
+ * rows that cannot be, and the gone and the moved are deleted first, with what must refer to them (`doomed.ts`); what cascades take along comes
+ * back with the same round or the next.
  *
  * @throws PartywallError import_conflict, control_missing
  */
@@ -52,9 +54,9 @@ export async function applyDifference(client: pg.ClientBase, difference: Differe
   const bound = boundTo(client, model, tenant);
   await bound('set constraints all deferred');
   const others = await countOthers(client, { tenant, model, catalog, restored: tables.map(({ relation }) => relation.table) });
-  const deletingFirst = deletesFirst(tables);
 
   let statements = insertsFirst(tables);
+  let roomMade = false;
   let baseline = await readCounts(client);
   let asked = new Map<TableName, RowCounts>();
   let total = 0;
@@ -69,17 +71,20 @@ export async function applyDifference(client: pg.ClientBase, difference: Differe
       await bound('set constraints all immediate');
       await bound('set constraints all deferred');
     } catch (error) {
-      if (!wantsRoom(error) || statements === deletingFirst) throw error;
+      if (!wantsRoom(error) || roomMade) throw error;
       await client.query('rollback to savepoint round');
       const conflicts = await findMovedConflicts(client, tenant, catalog, tables);
       if (conflicts.length > 0) throw new PartywallError('import_conflict', `restoring tenant ${tenant}: ${conflicts[0]}`, { details: conflicts });
-      statements = deletingFirst;
+      statements = deletesFirst(tables, await markDoomed(client, { tenant, model, tables }));
+      roomMade = true;
       // What was rolled back stays counted; what an earlier round did stays done.
       baseline = shifted(baseline, atStart, await readCounts(client));
       asked = before;
       continue;
     }
     await client.query('release savepoint round');
+    // What made room came back by its key, and must not go again.
+    statements = insertsFirst(tables);
     if (changed === 0) {
       const proof = await proveRows(client, baseline, { tenant, model, catalog, asked, net, others });
       await client.query(`select set_config('${restoringSetting}', 'off', true)`);
@@ -94,9 +99,13 @@ function insertsFirst(tables: readonly StagedTable[]): Statement[] {
   return [...inserts(tables), ...updates(tables), ...deletes(tables)];
 }
 
-function deletesFirst(tables: readonly StagedTable[]): Statement[] {
-  const moved = tables.toReversed().flatMap((table) => statement(table, 'deleted', deleteMovedSql(table)));
-  return [...deletes(tables), ...moved, ...inserts(tables), ...updates(tables)];
+function deletesFirst(tables: readonly StagedTable[], doomed: readonly DoomedTable[]): Statement[] {
+  return [
+    ...doomed.flatMap((each) => statement(each.table, 'updated', loosenSql(each, doomed))),
+    ...doomed.toReversed().flatMap((each) => statement(each.table, 'deleted', deleteDoomedSql(each))),
+    ...inserts(tables),
+    ...updates(tables),
+  ];
 }
 
 /** The root's own row is there, and stays. */

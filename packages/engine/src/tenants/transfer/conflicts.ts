@@ -18,7 +18,7 @@ export async function findConflicts(client: pg.ClientBase, tenant: string, catal
   return answers(client, tenant, tables, (table) => [
     ...takenQuestions(table),
     ...foreignKeys(table.relation).flatMap((reference) => missingParent(table, reference, staged, catalog) ?? []),
-    ...pointingIn(table, gone(table), 'is not in the export', staged, catalog),
+    ...pointingIn(table, gone(table), 'would be deleted', staged, catalog),
   ]);
 }
 
@@ -90,7 +90,7 @@ function missingParent(
   return {
     sql: `select ${described('s', columns)} as what from ${table.stage} s where $1::text is not null and ${columns.map((name) => `s.${ident(name)} is not null`).join(' and ')}
 and not exists (select from ${parent?.stage ?? quoted(foreign.table)} p where ${on})`,
-    says: `refers to a row of ${foreign.table} that is not ${parent ? 'in the export' : 'there any more'}`,
+    says: `refers to a row of ${foreign.table} that is not ${parent ? 'among those that come back' : 'there any more'}`,
   };
 }
 
@@ -107,7 +107,7 @@ function pointingIn(table: StagedTable, condition: string, why: string, staged: 
       return [
         {
           sql: `select ${described('t', table.key)} as what from ${only(table.relation)} t where ${condition} and exists (select from ${only(child)} c where ${on} ${others})`,
-          says: `${why}, and a row of ${child.table} that is not the tenant's refers to it`,
+          says: `${why}, and a row of ${child.table} that stays refers to it`,
         },
       ];
     });

@@ -33,7 +33,12 @@ export async function* copyRows(client: pg.ClientBase, query: string): AsyncGene
 }
 
 /** Sends rows into a table and returns how many there were. An error of `rows` ends the copy first: the connection stays usable. */
-export async function copyInto(client: pg.ClientBase, target: string, rows: AsyncIterable<Row>): Promise<number> {
+export function copyInto(client: pg.ClientBase, target: string, rows: AsyncIterable<Row>): Promise<number> {
+  return copyLines(client, target, batches(rows));
+}
+
+/** The same for rows that are lines of COPY's text format already, in any pieces. */
+export async function copyLines(client: pg.ClientBase, target: string, pieces: AsyncIterable<string | Buffer>): Promise<number> {
   const stream = client.query(copyFrom(`copy ${target} from stdin`));
   const done = finished(stream);
   // The server's refusal leaves the connection ready and the stream without one: it must not be ended then.
@@ -43,27 +48,29 @@ export async function copyInto(client: pg.ClientBase, target: string, rows: Asyn
   });
   done.catch(() => undefined); // surfaces below, also while rows are still coming
   let failed: unknown;
-  let batch = '';
-  let count = 0;
   try {
-    for await (const row of rows) {
-      batch += `${row.map(toCopy).join('\t')}\n`;
-      count += 1;
-      if (batch.length < batchBytes) continue;
-      await written(stream, batch, done);
-      batch = '';
-    }
-    if (batch !== '') await written(stream, batch, done);
+    for await (const piece of pieces) await written(stream, piece, done);
   } catch (error) {
     failed = error;
   }
   if (!refused) stream.end();
   await done;
   if (failed !== undefined) throw failed;
-  return count;
+  return stream.rowCount;
 }
 
-async function written(stream: NodeJS.WritableStream, batch: string, done: Promise<void>): Promise<void> {
+async function* batches(rows: AsyncIterable<Row>): AsyncGenerator<string> {
+  let batch = '';
+  for await (const row of rows) {
+    batch += `${row.map(toCopy).join('\t')}\n`;
+    if (batch.length < batchBytes) continue;
+    yield batch;
+    batch = '';
+  }
+  if (batch !== '') yield batch;
+}
+
+async function written(stream: NodeJS.WritableStream, batch: string | Buffer, done: Promise<void>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   stream.write(batch, () => resolve());
   await Promise.race([promise, done]);

@@ -54,12 +54,6 @@ export function unlinkSql(table: StagedTable): string | undefined {
   return `update ${only(table.relation)} t set ${set} where ${gone(table)} and (${linked})`;
 }
 
-/** Rows that are `moved`; they are inserted anew, with what refers to them. */
-export function deleteMovedSql(table: StagedTable): string | undefined {
-  const condition = moved(table);
-  return condition && `delete from ${only(table.relation)} t where ${condition}`;
-}
-
 /**
  * The live row is in the export with other unique values. Two rows that exchange a position cannot be updated one after the other. Undefined
  * where a table has none.

@@ -1,23 +1,18 @@
 import type pg from 'pg';
 import { appendAudit } from '../../audit/append.ts';
 import { readCatalog } from '../../catalog/read-catalog.ts';
-import { sqlState } from '../../db/connect.ts';
 import type { Operation } from '../../db/operation.ts';
 import { PartywallError } from '../../errors.ts';
 import { modelFingerprint } from '../../model/fingerprint.ts';
-import { tenantLockPrefix } from '../../wall/runtime.ts';
 import { applyDifference } from './apply-difference.ts';
+import { countChanges, keepOut, netOf, refusedByDatabase, type TableChange, triggersOf } from './changes.ts';
 import { findConflicts } from './conflicts.ts';
-import { countsSql, type StagedTable } from './difference-sql.ts';
 import { hashTenant } from './export.ts';
 import { readExport } from './read-export.ts';
 import { raiseSequences } from './sequences.ts';
 import { directoryEntry, openTransfer, pinTexts } from './session.ts';
 import { alignTables, stageRows } from './stage.ts';
 import { transferTables } from './tables.ts';
-
-/** Whoever is inside the tenant may finish for so long; then the restore gives up and nothing has changed. */
-const fenceTimeoutMs = 15_000;
 
 export interface ImportInput {
   /** The document, as bytes. */
@@ -28,14 +23,6 @@ export interface ImportInput {
 
 export interface ImportOptions {
   readonly onProgress?: (progress: { readonly table: string; readonly rows: number }) => void;
-}
-
-export interface TableChange {
-  readonly table: string;
-  readonly inserted: number;
-  readonly updated: number;
-  readonly deleted: number;
-  readonly unchanged: number;
 }
 
 export interface ImportPlan {
@@ -102,7 +89,7 @@ async function restore(client: pg.PoolClient, operation: Operation, { reader, te
   const { tables, sha256 } = await stageRows(client, reader, aligned, (table, rows) => options.onProgress?.({ table, rows }));
   operation.signal?.throwIfAborted();
 
-  await fence(client, tenant);
+  await keepOut(client, tenant);
   await refuseState(client, tenant);
   const conflicts = await findConflicts(client, tenant, catalog, tables);
   if (conflicts.length > 0) {
@@ -123,8 +110,7 @@ async function restore(client: pg.PoolClient, operation: Operation, { reader, te
     // By the live order of references; the export's own may be an older one.
     const position = new Map(live.map(({ relation }, at) => [relation.table, at]));
     const inOrder = tables.toSorted((left, right) => (position.get(left.relation.table) ?? 0) - (position.get(right.relation.table) ?? 0));
-    const net = new Map(plan.tables.map(({ table, inserted, deleted }) => [table, inserted - deleted]));
-    const { changed } = await applyDifference(client, { tenant, model, catalog, tables: inOrder, net });
+    const { changed } = await applyDifference(client, { tenant, model, catalog, tables: inOrder, net: netOf(plan.tables) });
     const planned = plan.tables.reduce((sum, { inserted, updated, deleted }) => sum + inserted + updated + deleted, 0);
     const hashEqual = (await hashTenant(client, tenant, aligned)) === sha256;
     if (!hashEqual) throw new PartywallError('import_conflict', `restoring tenant ${tenant}: its rows were changed by somebody else meanwhile`);
@@ -137,14 +123,8 @@ async function restore(client: pg.PoolClient, operation: Operation, { reader, te
     if (command !== 'COMMIT') throw new Error('the restore was rolled back where it should have been committed');
     return { ...plan, applied: true, sha256, hashEqual, corrected: Math.max(0, changed - planned) };
   } catch (error) {
-    throw refusal(error, tenant);
+    throw refusedByDatabase(error, tenant);
   }
-}
-
-/** Keeps everybody out of the tenant until the transaction ends, whatever becomes of this process. Entering takes the same lock shared. */
-async function fence(client: pg.ClientBase, tenant: string): Promise<void> {
-  await client.query(`set local lock_timeout = ${fenceTimeoutMs}`);
-  await client.query('select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))', [`${tenantLockPrefix}${tenant}`]);
 }
 
 async function refuseState(client: pg.ClientBase, tenant: string): Promise<void> {
@@ -155,39 +135,4 @@ async function refuseState(client: pg.ClientBase, tenant: string): Promise<void>
   if (held)
     throw new PartywallError('transition_refused', `restoring the rows of tenant ${tenant}: it is under a legal hold, so none may go; lift the hold first`);
   if (status === 'deleted') throw new PartywallError('transition_refused', `restoring the rows of tenant ${tenant}: it is deleted; bring it back first`);
-}
-
-async function countChanges(client: pg.ClientBase, tenant: string, tables: readonly StagedTable[]): Promise<TableChange[]> {
-  const changes: TableChange[] = [];
-  for (const table of tables) {
-    const { rows } = await client.query<Record<'inserted' | 'updated' | 'deleted' | 'unchanged', string>>(countsSql(table), [tenant]);
-    const count = (kind: 'inserted' | 'updated' | 'deleted' | 'unchanged'): number => Number(rows[0]?.[kind] ?? 0);
-    changes.push({
-      table: table.relation.table,
-      inserted: count('inserted'),
-      updated: count('updated'),
-      deleted: count('deleted'),
-      unchanged: count('unchanged'),
-    });
-  }
-  return changes;
-}
-
-function triggersOf({ relation }: StagedTable): string[] {
-  return relation.triggers
-    .filter((trigger) => trigger.enabled !== 'disabled' && trigger.enabled !== 'replica' && !/^partywall(?:_control)?\./.test(trigger.function))
-    .map((trigger) => `${relation.table}: ${trigger.name} (${trigger.function})`);
-}
-
-/** What the rows themselves cause: constraints, quotas, triggers that raise. The server's own troubles stay what they are. */
-function refusal(error: unknown, tenant: string): unknown {
-  const state = sqlState(error);
-  if (!(error instanceof Error) || state === undefined || !/^(?:22|23|27|44|P0|PW|0A|42)/.test(state)) return error;
-  const named = ['table', 'column', 'constraint'].flatMap((part) => {
-    const name: unknown = Reflect.get(error, part);
-    return typeof name === 'string' ? [`${part} ${name}`] : [];
-  });
-  // The words of a trigger and of a quota are made to be read; those of a constraint may hold values.
-  const what = /^P[0W]/.test(state) ? error.message.slice(0, 200) : [...named, `SQLSTATE ${state}`].join(', ');
-  return new PartywallError('import_conflict', `restoring tenant ${tenant}: the database refuses: ${what}`, { cause: error });
 }

@@ -49,10 +49,11 @@ where c.relkind in ('r', 'm') and c.relpersistence <> 't' and n.nspname not in (
 group by r.oid, n.nspname, r.relname`;
 
 /** What writing rows takes; a TRUNCATE or a change of a table takes more, and keeps it until the end. */
-const strongLocksSql = `select distinct n.nspname as schema, c.relname as name, l.mode from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid = l.relation
+const strongLocksSql = `select n.nspname as schema, c.relname as name, string_agg(distinct l.mode, ', ') as mode from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid = l.relation
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where l.locktype = 'relation' and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()) and l.pid = pg_catalog.pg_backend_pid()
-  and c.relkind in ('r', 'p', 'm') and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'pg_toast') and l.mode not in ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')`;
+  and c.relkind in ('r', 'p', 'm') and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'pg_toast') and l.mode not in ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+group by n.nspname, c.relname`;
 
 /** @throws PartywallError import_conflict where the server does not count */
 export async function readCounts(client: pg.ClientBase): Promise<CountsByTable> {

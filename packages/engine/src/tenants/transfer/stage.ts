@@ -70,22 +70,29 @@ export async function stageRows(
     onTable(head.name, rows);
   }
   const { sha256 } = await reader.finish();
-  for (const table of staged) await holdRows(client, table, reader.header.tenant.id);
+  for (const table of staged) await holdStaged(client, table, { tenant: reader.header.tenant.id, refuse: invalidExport });
   return { tables: staged, sha256 };
 }
 
-async function holdRows(client: pg.ClientBase, table: StagedTable, tenant: string): Promise<void> {
+export interface Holding {
+  readonly tenant: string;
+  /** The error that says what is wrong with the rows. */
+  readonly refuse: (problem: string, cause?: unknown) => Error;
+}
+
+/** Holds staged rows to what a tenant's must be: every row carries the tenant, no key comes twice, the root has one. */
+export async function holdStaged(client: pg.ClientBase, table: StagedTable, { tenant, refuse }: Holding): Promise<void> {
   const { relation, stage, key, isRoot, tenantColumn } = table;
   const { rowCount } = await client.query(`select from ${stage} s where s.${ident(tenantColumn)} is distinct from $1 limit 1`, [tenant]);
-  if (rowCount !== 0) throw invalidExport(`a row of ${relation.table} belongs to another tenant than ${tenant.slice(0, 100)}`);
-  if (isRoot && table.rows !== 1) throw invalidExport(`${relation.table} has ${table.rows} rows where the tenant is one`);
+  if (rowCount !== 0) throw refuse(`a row of ${relation.table} belongs to another tenant than ${tenant.slice(0, 100)}`);
+  if (isRoot && table.rows !== 1) throw refuse(`${relation.table} has ${table.rows} rows where the tenant is one`);
   if (key.length > 0) {
     await client.query(`create unique index on ${stage} (${key.map(ident).join(', ')})`).catch((error: unknown) => {
-      throw sqlState(error) === '23505' ? invalidExport(`a key of ${relation.table} occurs twice`, error) : error;
+      throw sqlState(error) === '23505' ? refuse(`a key of ${relation.table} occurs twice`, error) : error;
     });
     const nulls = key.map((name) => `s.${ident(name)} is null`).join(' or ');
     const missing = await client.query(`select from ${stage} s where ${nulls} limit 1`);
-    if (missing.rowCount !== 0) throw invalidExport(`a key of ${relation.table} is null`);
+    if (missing.rowCount !== 0) throw refuse(`a key of ${relation.table} is null`);
   }
   await client.query(`analyze ${stage}`);
 }
