@@ -18,7 +18,10 @@ export interface Archive {
  * archive.json                      what this is: { format, version, id }
  * backups/<backup>/pages            the pages of the subjects that changed, one after the other
  * backups/<backup>/manifest.json    last: nothing exists until its manifest does
+ * backups/<backup>/verified.json    it was found whole: what is not verified counts for nothing
+ * backups/<backup>/retired-<n>.json subjects that it no longer holds
  * packs/<ref>/<backup>.<n>          segments of one subject, one after the other
+ * sweep/<time>-<random>.json        objects that nothing reaches, to be deleted after a grace
  * ```
  */
 export const archiveObject = 'archive.json';
@@ -29,6 +32,14 @@ export function manifestObject(backup: string): string {
 
 export function pagesObject(backup: string): string {
   return `backups/${backup}/pages`;
+}
+
+export function verifiedObject(backup: string): string {
+  return `backups/${backup}/verified.json`;
+}
+
+export function retiredObject(backup: string, number: number): string {
+  return `backups/${backup}/retired-${number}.json`;
 }
 
 export function packObject(ref: string, backup: string, number: number): string {

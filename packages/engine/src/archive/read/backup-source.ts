@@ -3,7 +3,7 @@ import { tenantSubject } from '../../keyring/data-keys.ts';
 import { parseTableName } from '../../model/table-name.ts';
 import type { Archive } from '../archive.ts';
 import type { SourceTable, TenantSource } from '../tenant-source.ts';
-import { type Backup, refOf } from './open-backup.ts';
+import { type Backup, refOf, whyNot } from './open-backup.ts';
 
 /** Statements that make the schema, as the platform's content of this name. */
 export const schemaTable = 'partywall:schema';
@@ -23,7 +23,7 @@ export async function backupSource(archive: Archive, backup: Backup, tenant: str
   const ref = refOf(archive, tenantSubject(tenant));
   const { manifest } = backup;
   if (!backup.subjects.has(ref))
-    throw new PartywallError('backup_unknown', `looking for tenant ${tenant.slice(0, 100)} in backup ${manifest.id}: it holds nothing of it`);
+    throw new PartywallError('backup_unknown', `looking for tenant ${tenant.slice(0, 100)} in backup ${manifest.id}: ${whyNot(backup, ref)}`);
   const page = await backup.page(ref);
   const stored = new Map(page.tables.map((table) => [table.table, table]));
   const tables = manifest.tables.flatMap((table): SourceTable[] => {

@@ -9,6 +9,7 @@ import type { Manifest, ManifestSubject } from '../format/manifest.ts';
 import { type Page, type PageSegment, page as pageSchema } from '../format/page.ts';
 import { readSegment } from '../format/segment.ts';
 import { manifestBytesMax, manifestHash, parseManifest } from '../format/signed-manifest.ts';
+import { retiredSubjects } from './retired-subjects.ts';
 
 /** A finished backup, whose manifest was checked. What else it reaches is checked as it is read. */
 export interface Backup {
@@ -17,6 +18,8 @@ export interface Backup {
   readonly sha256: string;
   /** Of all subjects that the backup holds, also those whose keys are gone. */
   readonly subjects: ReadonlyMap<string, ManifestSubject>;
+  /** Subjects that it held until retention let them go, with when that was. */
+  readonly retired: ReadonlyMap<string, Date>;
   /** The page of a subject. @throws PartywallError archive_damaged, store_object_missing */
   page(ref: string): Promise<Page>;
   /**
@@ -36,10 +39,11 @@ export async function openBackup(archive: Archive, id: string): Promise<Backup> 
     throw error instanceof PartywallError && error.code === 'store_object_missing' ? unknownBackup(id) : error;
   });
   const manifest = parseManifest(stored, id, await publicKeys(archive.keyring));
-  const subjects = new Map(manifest.subjects.map((subject) => [subject.subject, subject]));
+  const retired = await retiredSubjects(archive, id);
+  const subjects = new Map(manifest.subjects.flatMap((subject) => (retired.has(subject.subject) ? [] : [[subject.subject, subject]])));
   const page = (ref: string): Promise<Page> => {
     const subject = subjects.get(ref);
-    if (!subject) throw new PartywallError('backup_unknown', `looking for subject ${ref} in backup ${id}: it holds nothing of it`);
+    if (!subject) throw new PartywallError('backup_unknown', `looking for subject ${ref} in backup ${id}: ${whyNot({ retired }, ref)}`);
     return readPage(archive.store, subject);
   };
   async function* segments(ref: string, table: string, listed: readonly PageSegment[]): AsyncGenerator<Buffer> {
@@ -49,6 +53,7 @@ export async function openBackup(archive: Archive, id: string): Promise<Backup> 
     manifest,
     sha256: manifestHash(stored),
     subjects,
+    retired,
     page,
     segments,
     async *content(ref, table) {
@@ -56,6 +61,12 @@ export async function openBackup(archive: Archive, id: string): Promise<Backup> 
       if (found) yield* segments(ref, table, found.segments);
     },
   };
+}
+
+/** Why a backup has nothing of a subject. */
+export function whyNot({ retired }: Pick<Backup, 'retired'>, ref: string): string {
+  const at = retired.get(ref);
+  return at ? `it held it until ${at.toISOString()}, when retention let it go` : 'it holds nothing of it';
 }
 
 export interface SegmentPlace {
