@@ -1,8 +1,8 @@
-import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from 'node:crypto';
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import fs from 'node:fs/promises';
 import path from 'node:path';
-import { sqlState } from '../db/connect.ts';
 import { PartywallError } from '../errors.ts';
+import { createKeyFile, readKeyFile } from './folder.ts';
 
 /**
  * Secrets that the database holds for the control plane (where a channel delivers to, and what it signs with), sealed so that a dump of the
@@ -71,34 +71,15 @@ async function sealingKey(keyring: string): Promise<{ readonly number: number; r
     return number === undefined ? [] : [Number(number)];
   });
   const number = Math.max(1, ...numbers);
-  if (numbers.length === 0) await createKey(keyring, keyFile(keyring, number));
+  if (numbers.length === 0) await createKeyFile(keyFile(keyring, number), randomBytes(keyBytes));
   return { number, key: await readKey(keyFile(keyring, number)) };
 }
 
-/** Written beside and linked into place: of many processes that start at once one makes the key and all others find it whole. */
-async function createKey(keyring: string, file: string): Promise<void> {
-  const draft = path.join(keyring, `.draft-${randomUUID()}`);
-  const handle = await fs.open(draft, 'wx', 0o600);
-  try {
-    await handle.writeFile(randomBytes(keyBytes));
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  try {
-    await fs.link(draft, file);
-  } catch (error) {
-    if (sqlState(error) !== 'EEXIST') throw error;
-  } finally {
-    await fs.rm(draft, { force: true });
-  }
-}
-
 async function readKey(file: string): Promise<Buffer> {
-  const [key, { mode }] = await Promise.all([fs.readFile(file), fs.stat(file)]);
-  if ((mode & 0o077) !== 0 && process.platform !== 'win32') {
-    throw new PartywallError('secret_unreadable', `reading ${file}: others than its owner can read it`, { hint: `chmod 600 ${file}` });
-  }
+  const key = await readKeyFile(file).catch((error: unknown) => {
+    if (!(error instanceof PartywallError)) throw error;
+    throw new PartywallError('secret_unreadable', error.message, { hint: error.hint });
+  });
   if (key.length !== keyBytes) throw new Error(`${file} is not a key of ${keyBytes} bytes`);
   return key;
 }
