@@ -1,5 +1,6 @@
 export type { Archive } from './archive/archive.ts';
 export { safeName, tenantFileName } from './archive/export/file-name.ts';
+export { modelInSchema } from './archive/export/model-in-schema.ts';
 export { type PlainSource, type PlainSourceOptions, plainSource } from './archive/export/plain-source.ts';
 export { readTenantFile, type TenantFile } from './archive/export/read-tenant-file.ts';
 export type { TenantFileManifest } from './archive/export/tenant-file.ts';

@@ -10,6 +10,8 @@ import type { ScopedRule, TenancyModel } from '../../model/model.ts';
 import { quoted, type TableName } from '../../model/table-name.ts';
 import { pinTexts } from '../../tenants/transfer/session.ts';
 import { byReference, only, scopedRelations } from '../../tenants/transfer/tables.ts';
+import { schemaDdl } from '../schema/schema-ddl.ts';
+import { writeSchema } from '../schema/schema-document.ts';
 import type { SourceTable, TenantSource } from '../tenant-source.ts';
 import { rowOwner } from './row-owner-sql.ts';
 import { wholeLines } from './whole-lines.ts';
@@ -66,6 +68,7 @@ export async function plainSource(client: pg.Client, model: TenancyModel, tenant
       description: `database ${options.target}`,
       tables,
       catalog,
+      schema: async () => writeSchema(await schemaDdl(client)),
       rows: (table) => copied(client, rowsQuery(byName, table, where.get(table.name) ?? 'false')),
       // Not a rollback: where rows were not read to their end the server is still sending them.
       close: () => client.end(),

@@ -1,6 +1,7 @@
 import { ident, identList } from '../../db/sql.ts';
 import { partsOf } from '../../model/table-name.ts';
 import type { SourceTable } from '../tenant-source.ts';
+import { schemaNames } from './tenant-file.ts';
 
 /** The statement before a table's rows. A name of the default schema is a variable of psql, so that the rows can go into another. */
 export function copyStatement(table: Pick<SourceTable, 'name' | 'columns'>, schema: string): string {
@@ -18,12 +19,12 @@ export interface RestoreScript {
 export function restoreSql({ tables, schema, hasSchema }: RestoreScript): string {
   return `-- Restores the tenant of this folder into the tables that the connection names: psql -X -f restore.sql
 -- Into another schema: psql -X -v schema=staging -f restore.sql
-\\set ON_ERROR_STOP on
+${hasSchema ? '-- Into an empty database, whose roles are there: psql -X -v with_schema=yes -f restore.sql\n' : ''}\\set ON_ERROR_STOP on
 \\if :{?schema}
 \\else
 \\set schema '${schema.replaceAll('\\', '\\\\').replaceAll("'", "''").replaceAll('\n', '\\n')}'
 \\endif
-${hasSchema ? '\\if :{?with_schema}\n\\ir schema.sql\n\\endif\n' : ''}BEGIN;
+${hasSchema ? ifAsked(schemaNames.before) : ''}BEGIN;
 SET LOCAL client_encoding = 'UTF8';
 SET LOCAL standard_conforming_strings = on;
 SET LOCAL DateStyle = 'ISO, YMD';
@@ -35,7 +36,11 @@ SET CONSTRAINTS ALL DEFERRED;
 ${tables.map(({ file }) => `\\ir ${file}`).join('\n')}
 ${tables.flatMap(({ table }) => raises(table, schema)).join('\n')}
 COMMIT;
-`;
+${hasSchema ? ifAsked(schemaNames.after) : ''}`;
+}
+
+function ifAsked(file: string): string {
+  return `\\if :{?with_schema}\n\\ir ${file}\n\\endif\n`;
 }
 
 function target({ name }: Pick<SourceTable, 'name'>, schema: string): string {

@@ -10,7 +10,8 @@ export const tenantFileVersion = 1;
 export const manifestName = 'MANIFEST.json';
 export const manifestTextName = 'MANIFEST.txt';
 export const restoreName = 'restore.sql';
-export const schemaName = 'schema.sql';
+/** Statements before and after the rows. */
+export const schemaNames = { before: 'schema-before.sql', after: 'schema-after.sql' } as const;
 
 /** Bounds of a file that is read. */
 export const entriesMax = 6_000;

@@ -4,6 +4,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { PartywallError } from '../../errors.ts';
 import { partsOf, type TableName } from '../../model/table-name.ts';
+import { parseSchema, schemaText } from '../schema/schema-document.ts';
 import type { SourceTable, TenantSource } from '../tenant-source.ts';
 import { safeName } from './file-name.ts';
 import { copyStatement, restoreSql } from './restore-sql.ts';
@@ -12,7 +13,7 @@ import {
   manifestName,
   manifestTextName,
   restoreName,
-  schemaName,
+  schemaNames,
   type TenantFileManifest,
   type TenantFileTable,
   tenantFileFormat,
@@ -72,9 +73,10 @@ async function* tar(source: TenantSource, options: TenantFileOptions): AsyncGene
     table,
     file: `tables/${String(index + 1).padStart(4, '0')}_${safeName(table.name)}.sql`,
   }));
-  const statements = options.kind === 'full' ? await source.schema?.() : undefined;
-  yield* small(restoreName, restoreSql({ tables, schema, hasSchema: statements !== undefined }));
-  if (statements !== undefined) yield* small(schemaName, statements);
+  const schemaJson = options.kind === 'full' ? await source.schema?.() : undefined;
+  const ddl = schemaJson === undefined ? undefined : parseSchema(schemaJson);
+  yield* small(restoreName, restoreSql({ tables, schema, hasSchema: ddl !== undefined }));
+  if (ddl) for (const phase of ['before', 'after'] as const) yield* small(schemaNames[phase], schemaText(ddl, phase));
   const written: TenantFileTable[] = [];
   for (const { table, file } of tables) {
     options.signal?.throwIfAborted();

@@ -116,6 +116,19 @@ describe('a tenant’s file', () => {
     }
   });
 
+  it('that is a full one makes its tables too, in a database that has none', async () => {
+    const source = await opened('demo-tenant');
+    const { file, manifest } = await written(source, 'full').finally(() => source.close());
+    const cwd = await unpacked(file);
+    expect(manifest.others.map((other) => other.file)).toEqual(['restore.sql', 'schema-before.sql', 'schema-after.sql', 'MANIFEST.txt']);
+    const target = await createDatabase();
+    await run('psql', ['-X', '-q', '-v', 'with_schema=yes', '-f', 'restore.sql', target.url], { cwd });
+    const { rows } = await target.query(
+      "select (select count(*)::int from analytics.messages) as messages, (select count(*)::int from pg_constraint where contype = 'f') as keys",
+    );
+    expect(rows).toEqual([{ messages: 120, keys: 4 }]);
+  });
+
   it('holds nothing of another tenant', async () => {
     const { file } = await exported('demo-tenant');
     const cwd = await unpacked(file);
