@@ -1,4 +1,5 @@
 export type { Archive } from './archive/archive.ts';
+export { type CloneInput, type CloneOptions, type CloneReport, cloneTenant } from './archive/clone/clone-tenant.ts';
 export { safeName, tenantFileName } from './archive/export/file-name.ts';
 export { modelInSchema } from './archive/export/model-in-schema.ts';
 export { type PlainSource, type PlainSourceOptions, plainSource } from './archive/export/plain-source.ts';
@@ -6,6 +7,11 @@ export { readTenantFile, type TenantFile } from './archive/export/read-tenant-fi
 export type { TenantFileManifest } from './archive/export/tenant-file.ts';
 export { type TenantFileOptions, writeTenantFile } from './archive/export/write-tenant-file.ts';
 export { rekeyTenant, rotateKeys } from './archive/keys.ts';
+export { appendLedger, type Ledger, ledgerRecords, readLedger } from './archive/ledger/ledger.ts';
+export type { LedgerRecord } from './archive/ledger/ledger-object.ts';
+export { type ReconcileInput, type ReconcileReport, reconcile } from './archive/ledger/reconcile.ts';
+export { planReconciliation, type ReconcileAction, type Tier, tierOrder, type WaitingTenant } from './archive/ledger/reconcile-plan.ts';
+export { changedRecords, type LedgerSync, refuseUnreconciled, syncLedger } from './archive/ledger/sync-ledger.ts';
 export { type LiveSource, liveSource } from './archive/live-source.ts';
 export { type ArchiveSettings, type OpenArchive, openArchive } from './archive/open-archive.ts';
 export { backupSource, holdsTenant, readSchema } from './archive/read/backup-source.ts';
@@ -21,6 +27,15 @@ export {
   restoreFrom,
   type UndoBackup,
 } from './archive/restore/restore.ts';
+export {
+  beginRestore,
+  type FinishedRestore,
+  type RestoreFrom,
+  type RestoreRequest,
+  readRestore,
+  restoreKind,
+  restoreWork,
+} from './archive/restore/restore-work.ts';
 export { type RunOptions, runSchema } from './archive/schema/run-schema.ts';
 export { schemaDdl } from './archive/schema/schema-ddl.ts';
 export {

@@ -60,7 +60,8 @@ on conflict ("organizationId", "userId") do update set "role" = 'admin' returnin
   return { user: rows[0]?.user ?? '', isNew: made !== undefined };
 }
 
-async function insertAppPerson(client: pg.ClientBase, model: TenancyModel, tenant: string, person: { name: string; email: string }): Promise<void> {
+/** The row among the application's own people. */
+export async function insertAppPerson(client: pg.ClientBase, model: TenancyModel, tenant: string, person: { name: string; email: string }): Promise<void> {
   const { people } = model;
   const rule = people && model.tables.get(people.table);
   if (!people || rule?.scope !== 'scoped') return;

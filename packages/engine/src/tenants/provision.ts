@@ -110,14 +110,14 @@ function contentHash({ name, contactEmail, adminName, adminEmail, plan }: Provis
     .digest();
 }
 
-async function refuseUnknownPlan(client: pg.ClientBase, plan: string): Promise<void> {
+export async function refuseUnknownPlan(client: pg.ClientBase, plan: string): Promise<void> {
   const { rows } = await client.query<{ name: string }>('select p.name from partywall_control.plans p order by p.name');
   if (rows.some(({ name }) => name === plan)) return;
   throw new PartywallError('plan_unknown', `provisioning a tenant: there is no plan ${JSON.stringify(plan)}`, { details: rows.map(({ name }) => name) });
 }
 
 /** The slug that no tenant has; another transaction may take it still, which its unique index tells. */
-async function freeSlug(client: pg.ClientBase, model: TenancyModel, name: string, taken: boolean): Promise<string> {
+export async function freeSlug(client: pg.ClientBase, model: TenancyModel, name: string, taken: boolean): Promise<string> {
   const plain = slugOf(name, taken);
   if (taken) return plain;
   const { table, profile } = model.tenant;
