@@ -1,0 +1,237 @@
+import { randomBytes } from 'node:crypto';
+import os from 'node:os';
+import path from 'node:path';
+import { appendAudit } from '../../audit/append.ts';
+import type { Operation } from '../../db/operation.ts';
+import { PartywallError } from '../../errors.ts';
+import { tenantSubject } from '../../keyring/data-keys.ts';
+import { type Archive, backupId } from '../archive.ts';
+import { type DataClass, dataClasses } from '../format/manifest.ts';
+import { schemaTable } from '../read/backup-source.ts';
+import { writeSchema } from '../schema/schema-document.ts';
+import { findPredecessors, type Predecessors } from './base.ts';
+import { type Changes, type ChangesInput, compare, everything } from './changes.ts';
+import { type Marks, openMarks } from './marks.ts';
+import { planReading, type TablePlan } from './plan-reading.ts';
+import type { ReaderStart } from './reading/protocol.ts';
+import { type Readers, startReaders } from './reading/readers.ts';
+import { type BackupReport, reportOf } from './report.ts';
+import { type BackupSubject, sealSchema } from './seal-schema.ts';
+import { openSnapshot, type Snapshot } from './snapshot.ts';
+import type { Allowance, Source } from './sources.ts';
+import { storeBackup } from './store-backup.ts';
+import { markPrefix, marksUnits } from './units.ts';
+import { openWorkFolder } from './work-folder.ts';
+
+export interface BackupInput {
+  /** Kept in the manifest and in the audit log: `by hand`, `schedule hourly`. */
+  readonly reason: string;
+  /** Default all tenants, and what belongs to none. */
+  readonly tenants?: readonly string[] | undefined;
+  /** Default all that this source has. */
+  readonly classes?: readonly DataClass[] | undefined;
+  /** What may be left out where it is found; else it is refused. */
+  readonly allow?: readonly Allowance[] | undefined;
+  /** Only the plan; nothing is made, not even keys. */
+  readonly dryRun?: boolean | undefined;
+}
+
+export interface BackupOptions {
+  readonly onProgress?: ((progress: BackupProgress) => void) | undefined;
+  /** Threads, each with a connection of its own. */
+  readonly workers?: number | undefined;
+  /** For rows that wait to be sealed, in all threads together. */
+  readonly memoryBytes?: number | undefined;
+}
+
+export interface BackupProgress {
+  readonly step: 'comparing' | 'reading' | 'storing';
+  /** Bytes of tables, or tenants where it stores. */
+  readonly done: number;
+  readonly total: number;
+}
+
+const workersMax = 8;
+/** More threads than this fill neither the network nor memory better, unless asked for. */
+const defaultWorkersMax = 4;
+const defaultMemoryBytes = 64 * 1024 ** 2;
+const reasonCharactersMax = 500;
+const classesHere: readonly DataClass[] = dataClasses.filter((each) => each !== 'files');
+
+/**
+ * Backs up one database: one moment, every tenant apart. What an earlier backup holds unchanged is taken over from it. The backup counts once
+ * its manifest is stored, which is the last thing that happens; a run that fails before leaves nothing that counts, and can be run again.
+ *
+ * @throws PartywallError backup_refused, lock_not_acquired, tenant_unknown, input_invalid, escrow_unverified, keyring_refused, store_full,
+ * store_unavailable, store_refused, store_conflict, database_unreachable
+ */
+export async function runBackup(operation: Operation, archive: Archive, input: BackupInput, options: BackupOptions = {}): Promise<BackupReport> {
+  const classes = parseInput(input);
+  const { clock } = operation.database;
+  const id = backupId(clock(), randomBytes(4).toString('hex'));
+  const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [] });
+  try {
+    const report = await backUp({ operation, archive, input, options, classes, id, snapshot });
+    if (!report.dryRun) await record(operation, input, report);
+    return report;
+  } finally {
+    await snapshot.close();
+  }
+}
+
+/** One run, as it is passed around. */
+export interface BackupRun {
+  readonly operation: Operation;
+  readonly archive: Archive;
+  readonly input: BackupInput;
+  readonly options: BackupOptions;
+  readonly classes: readonly DataClass[];
+  readonly id: string;
+  readonly snapshot: Snapshot;
+}
+
+async function backUp(run: BackupRun): Promise<BackupReport> {
+  const { operation, archive, input, id, snapshot } = run;
+  const predecessors = await findPredecessors(archive, snapshot.lineage);
+  if (predecessors.previous && predecessors.previous.manifest.id >= id) {
+    throw new PartywallError('backup_refused', `naming the backup ${id}: ${predecessors.previous.manifest.id} is there already, so the clock is behind`);
+  }
+  const subjects = await subjectsOf(run);
+  const sources = snapshot.sources.filter((source) => run.classes.includes(source.class) && (input.tenants === undefined || source.owner.kind !== 'platform'));
+  const work = await openWorkFolder(archive.workFolder, id);
+  let readers: Readers | undefined;
+  try {
+    const starts = readerStarts(run, subjects, work.folder);
+    readers = await startReaders(starts, operation.signal);
+    const schema = writeSchema(snapshot.schema);
+    const read = await readAll(run, readers, { sources, subjects, predecessors, schema });
+    if (input.dryRun) return reportOf(run, { ...read, predecessors, sources, subjects, stored: undefined });
+    await readers.finish();
+    const schemaFiles = { chunks: path.join(work.folder, 'schema.chunks'), records: path.join(work.folder, 'schema.records') };
+    sealSchema({ backup: id, key: subjects[0]?.key, files: schemaFiles, source: sources.length, schema });
+    const sequences = await snapshot.end();
+    const stored = await storeBackup(run, {
+      ...read,
+      predecessors,
+      sources,
+      subjects,
+      sequences,
+      files: [...starts.map(({ files }) => files), schemaFiles],
+      folder: work.folder,
+      schemaMark: snapshot.schemaMark,
+    });
+    return reportOf(run, { ...read, predecessors, sources, subjects, stored });
+  } finally {
+    await readers?.stop();
+    await work.remove();
+  }
+}
+
+export interface ReadTables {
+  readonly marks: readonly Marks[];
+  readonly changes: Changes;
+  readonly plans: readonly TablePlan[];
+}
+
+interface ReadInput {
+  readonly sources: readonly Source[];
+  readonly subjects: readonly BackupSubject[];
+  readonly predecessors: Predecessors;
+  readonly schema: string;
+}
+
+/** Finds out what changed, and reads that. Where nothing can be believed, everything is read while the marks are made. */
+async function readAll({ archive, input, options, snapshot }: BackupRun, readers: Readers, of: ReadInput): Promise<ReadTables> {
+  const { sources, subjects, predecessors } = of;
+  const marks = sources.map((source) => {
+    const isTrusted = !source.leaves.some(({ namesObjects }) => namesObjects);
+    return openMarks(subjects.length, isTrusted ? markPrefix(source, snapshot.textFacts) : null);
+  });
+  const markUnits = sources.flatMap((source, number) => marksUnits(source, number, input.tenants));
+  const compared: ChangesInput = { sources, marks, subjects, schemaMark: snapshot.schemaMark, schemaTable, platform: input.tenants === undefined };
+  const { base } = predecessors;
+  options.onProgress?.({ step: 'comparing', done: 0, total: markUnits.length });
+  let done = 0;
+  await readers.run(markUnits, (unit, tally) => {
+    marks[unit.source]?.add(tally);
+    done += 1;
+    options.onProgress?.({ step: 'comparing', done, total: markUnits.length });
+  });
+  const changes = base ? await compare(archive.store, base, compared) : everything(compared);
+  const plans = planReading({ sources, marks, changes, texts: subjects.map(({ text }) => text) });
+  if (!input.dryRun) await readRows(readers, { sources, plans, marks, changes, options });
+  return { marks, changes, plans };
+}
+
+async function readRows(
+  readers: Readers,
+  { sources, plans, marks, changes, options }: ReadTables & { readonly sources: readonly Source[]; readonly options: BackupOptions },
+): Promise<void> {
+  // The long ones first, so that the threads end together.
+  const units = plans.flatMap((plan) => plan.units).sort((left, right) => right.weight - left.weight);
+  const total = units.reduce((sum, { weight }) => sum + weight, 0);
+  let done = 0;
+  const read = sources.map(() => new Float64Array(changes.unchanged.length));
+  await readers.run(units, (unit, tally) => {
+    const rows = read[unit.source] ?? new Float64Array();
+    for (const [at, subject] of tally.subjects.entries()) rows[subject] = (rows[subject] ?? 0) + (tally.rows[at] ?? 0);
+    if (unit.kind === 'rows') done += unit.weight;
+    options.onProgress?.({ step: 'reading', done: Math.round(done), total: Math.round(total) });
+  });
+  for (const [number, source] of sources.entries()) {
+    for (const [subject, counted] of (marks[number]?.rows ?? []).entries()) {
+      const expected = changes.wanted[number]?.[subject] === 1 ? counted : 0;
+      const rows = read[number]?.[subject] ?? 0;
+      if (rows !== expected) throw new Error(`${source.name} gave ${rows} rows of a subject where the same snapshot counts ${expected}`);
+    }
+  }
+}
+
+function readerStarts({ options, id, snapshot }: BackupRun, subjects: readonly BackupSubject[], folder: string): ReaderStart[] {
+  const workers = Math.min(workersMax, Math.max(1, options.workers ?? Math.min(defaultWorkersMax, os.availableParallelism())));
+  const memoryBytes = Math.floor((options.memoryBytes ?? defaultMemoryBytes) / workers);
+  return Array.from({ length: workers }, (_, at) => ({
+    connection: snapshot.connection,
+    snapshot: snapshot.name,
+    backup: id,
+    subjects: subjects.map(({ key, text }) => ({ key, text })),
+    files: { chunks: path.join(folder, `${at}.chunks`), records: path.join(folder, `${at}.records`) },
+    memoryBytes,
+  }));
+}
+
+/** The platform and the tenants, in the order of their refs: nothing in the store lies in the order of tenants' keys. */
+async function subjectsOf({ archive, input, snapshot }: BackupRun): Promise<BackupSubject[]> {
+  const unknown = (input.tenants ?? []).find((tenant) => !snapshot.tenants.includes(tenant));
+  if (unknown !== undefined) throw new PartywallError('tenant_unknown', `looking for tenant ${unknown.slice(0, 100)}: there is none`);
+  const tenants = [...new Set(input.tenants ?? snapshot.tenants)];
+  const names = ['platform' as const, ...tenants.map(tenantSubject)];
+  const refs = new Map(archive.keys.subjects().map(({ subject, ref }) => [subject, ref]));
+  const keys = input.dryRun ? undefined : await archive.keys.ensure(names);
+  const [platform, ...others] = names.map((subject, at) => {
+    const key = keys?.get(subject);
+    return { key, ref: key?.ref ?? refs.get(subject), text: tenants[at - 1] ?? '' };
+  });
+  return [...(platform ? [platform] : []), ...others.sort((left, right) => ((left.ref ?? '') < (right.ref ?? '') ? -1 : 1))];
+}
+
+function parseInput({ reason, tenants, classes }: BackupInput): readonly DataClass[] {
+  if (reason.trim() === '' || reason.length > reasonCharactersMax) {
+    throw new PartywallError('input_invalid', `reading the reason of a backup: it needs 1 to ${reasonCharactersMax} characters`);
+  }
+  if (tenants?.length === 0) throw new PartywallError('input_invalid', 'reading the tenants of a backup: none are named');
+  const wanted = classes ?? classesHere;
+  const other = wanted.find((each) => !classesHere.includes(each));
+  if (other !== undefined || wanted.length === 0) {
+    throw new PartywallError('input_invalid', `reading the classes of a backup: ${other === undefined ? 'none are named' : `a database has no ${other}`}`);
+  }
+  return dataClasses.filter((each) => wanted.includes(each));
+}
+
+/** In the log of each tenant that it is about alone, else in the platform's. */
+async function record(operation: Operation, input: BackupInput, report: BackupReport): Promise<void> {
+  const details = { backup: report.id, rows: report.rows, tenants: report.tenants, stored: report.stored };
+  for (const tenant of input.tenants?.toSorted() ?? [null]) {
+    await appendAudit(operation.database.pool, operation, { tenant, action: 'backup.run', target: `backup:${report.id}`, reason: input.reason, details });
+  }
+}

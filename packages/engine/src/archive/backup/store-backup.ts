@@ -1,0 +1,204 @@
+import { randomBytes } from 'node:crypto';
+import path from 'node:path';
+import type { Operation } from '../../db/operation.ts';
+import { signingKey } from '../../keyring/signing.ts';
+import { modelFingerprint } from '../../model/fingerprint.ts';
+import { manifestObject, pagesObject } from '../archive.ts';
+import { type Manifest, type ManifestSubject, type ManifestTable, manifestFormat, manifestMajor, manifestMinor } from '../format/manifest.ts';
+import { type PageTable, pageFormat } from '../format/page.ts';
+import { signManifest } from '../format/signed-manifest.ts';
+import { ensureIdentity } from '../identity.ts';
+import { schemaTable } from '../read/backup-source.ts';
+import { schemaFingerprint } from '../schema/schema-document.ts';
+import { lineageText, type Predecessors } from './base.ts';
+import { pageOf } from './changes.ts';
+import { type Gathered, openGathered, type SpilledSegment } from './gather.ts';
+import { openPagesFile, type PagesFile } from './pages-file.ts';
+import type { SpillFiles } from './reading/spill.ts';
+import type { BackupRun, ReadTables } from './run-backup.ts';
+import type { BackupSubject } from './seal-schema.ts';
+import type { Sequence } from './snapshot.ts';
+import type { Source } from './sources.ts';
+import { type ReadTable, storeTables } from './store-subject.ts';
+
+/** Subjects that are stored side by side. */
+const putsAtOnce = 8;
+
+export interface StoreInput extends ReadTables {
+  readonly sources: readonly Source[];
+  readonly subjects: readonly BackupSubject[];
+  readonly predecessors: Predecessors;
+  readonly sequences: readonly Sequence[];
+  readonly files: readonly SpillFiles[];
+  readonly folder: string;
+  readonly schemaMark: string;
+}
+
+/** What a run stored. */
+export interface Stored {
+  readonly objects: number;
+  readonly bytes: number;
+  /** Rows and plain bytes of the whole backup, taken over ones included. */
+  readonly rows: number;
+  readonly plainBytes: number;
+  readonly pages: number;
+}
+
+/** Packs, then pages, then the manifest: each is there before what points at it. */
+export async function storeBackup(run: BackupRun, input: StoreInput): Promise<Stored> {
+  const { operation, archive, id, snapshot, options } = run;
+  const gathered = openGathered(input.files, input.subjects.length);
+  const pages = openPagesFile(path.join(input.folder, 'pages'));
+  try {
+    const stored: StoredSubject[] = [];
+    for (const { from, to, segments } of gathered.groups()) {
+      const numbers = Array.from({ length: to - from }, (_, at) => from + at);
+      await sideBySide(numbers, async (number) => {
+        operation.signal?.throwIfAborted();
+        stored.push(await storeSubject(run, input, { number, segments: segments.get(number) ?? [], gathered, pages }));
+        options.onProgress?.({ step: 'storing', done: stored.length, total: input.subjects.length });
+      });
+    }
+    if (pages.bytes() > 0) await archive.store.put(pagesObject(id), pages.read(), { ifAbsent: true });
+    const lineage = randomBytes(16).toString('hex');
+    const isWhole = run.input.tenants === undefined;
+    if (isWhole) await writeLineage(operation, lineage, id);
+    const subjects = stored.map(({ entry }) => entry).sort((left, right) => (left.subject < right.subject ? -1 : 1));
+    const manifest = {
+      ...describe(run, input),
+      archive: await ensureIdentity(archive.store),
+      finishedAt: operation.database.clock().toISOString(),
+      source: { ...sourceOf(run), lineage: lineageText(lineage, snapshot.lineage.home) },
+      subjects,
+    };
+    const bytes = signManifest(manifest, await signingKey(archive.keyring));
+    await archive.store.put(manifestObject(id), bytes, { ifAbsent: true });
+    const packs = stored.flatMap((subject) => subject.packs);
+    return {
+      objects: packs.length + (pages.bytes() > 0 ? 2 : 1),
+      bytes: packs.reduce((sum, pack) => sum + pack.bytes, pages.bytes() + bytes.length),
+      rows: subjects.reduce((sum, { rows }) => sum + rows, 0),
+      plainBytes: subjects.reduce((sum, subject) => sum + subject.bytes, 0),
+      pages: stored.filter(({ isNew }) => isNew).length,
+    };
+  } finally {
+    pages.close();
+    gathered.close();
+  }
+}
+
+interface StoredSubject {
+  readonly entry: ManifestSubject;
+  readonly packs: ManifestSubject['packs'];
+  readonly isNew: boolean;
+}
+
+interface SubjectPlace {
+  readonly number: number;
+  readonly segments: readonly SpilledSegment[];
+  readonly gathered: Gathered;
+  readonly pages: PagesFile;
+}
+
+async function storeSubject({ archive, id }: BackupRun, input: StoreInput, { number, segments, gathered, pages }: SubjectPlace): Promise<StoredSubject> {
+  const key = input.subjects[number]?.key;
+  if (!key) throw new Error(`subject ${number} has no key`);
+  const { base } = input.predecessors;
+  const earlier = base?.subjects.get(key.ref);
+  if (earlier && input.changes.unchanged[number] === 1) return { entry: earlier, packs: [], isNew: false };
+  const before = new Map((await pageOf(base, key.ref))?.tables.map((table) => [table.table, table]));
+  const bySource = Map.groupBy(segments, ({ source }) => source);
+  const read: ReadTable[] = [];
+  const taken: PageTable[] = [];
+  for (const [source, { name }] of input.sources.entries()) {
+    const rows = input.marks[source]?.rows[number] ?? 0;
+    if (rows === 0) continue;
+    if (input.changes.wanted[source]?.[number] === 1) {
+      read.push({ table: name, rows, mark: input.marks[source]?.markOf(number) ?? null, segments: bySource.get(source) ?? [] });
+    } else {
+      const table = before.get(name);
+      if (!table) throw new Error(`${name} was not read, and the base has nothing of it`);
+      taken.push(table);
+    }
+  }
+  if (number === 0) read.push({ table: schemaTable, rows: 0, mark: input.schemaMark, segments: bySource.get(input.sources.length) ?? [] });
+  const stored = await storeTables({ store: archive.store, gathered, backup: id }, key, { read, before });
+  const tables = [...stored.tables, ...taken].sort((left, right) => (left.table < right.table ? -1 : 1));
+  const reached = new Set(tables.flatMap((table) => table.segments.map((segment) => `${segment.backup}.${segment.pack}`)));
+  const packs = [...(earlier?.packs ?? []), ...stored.packs].filter(({ backup, pack }) => reached.has(`${backup}.${pack}`));
+  const entry: ManifestSubject = {
+    subject: key.ref,
+    page: pages.add({ format: pageFormat, backup: id, subject: key.ref, tables }),
+    packs,
+    rows: tables.reduce((sum, { rows }) => sum + rows, 0),
+    bytes: tables.reduce((sum, table) => sum + table.segments.reduce((bytes, { plainBytes }) => bytes + plainBytes, 0), 0),
+  };
+  return { entry, packs: stored.packs, isNew: true };
+}
+
+function describe(
+  { operation, input, classes, id, snapshot }: BackupRun,
+  { sources, marks, sequences, predecessors }: StoreInput,
+): Omit<Manifest, 'archive' | 'finishedAt' | 'source' | 'subjects'> {
+  const { previous } = predecessors;
+  const tables = sources.map((source, number): ManifestTable => {
+    const { name, class: dataClass, columns, key, owner } = source;
+    const tenantColumn = owner.kind === 'column' ? owner.column : null;
+    const rows = (marks[number]?.rows ?? new Float64Array()).reduce((sum, each) => sum + each, 0);
+    return { name, class: dataClass, kind: 'rows', columns: [...columns], key: [...key], tenantColumn, rows };
+  });
+  const schema: ManifestTable = { name: schemaTable, class: 'configuration', kind: 'bytes', columns: [], key: [], tenantColumn: null, rows: 0 };
+  return {
+    format: manifestFormat,
+    version: { major: manifestMajor, minor: manifestMinor },
+    encryption: 'aes-256-gcm-stream/1',
+    id,
+    scope: input.tenants === undefined ? 'all' : 'tenants',
+    classes: [...classes],
+    reason: input.reason,
+    at: snapshot.at.toISOString(),
+    model: modelFingerprint(operation.database.model),
+    schema: schemaFingerprint(snapshot.schema),
+    tables: [...tables, schema],
+    sequences: [...sequences],
+    left: [...snapshot.left, ...strays(sources, marks, input.tenants === undefined)],
+    previous: previous ? { id: previous.manifest.id, sha256: previous.sha256 } : null,
+  };
+}
+
+/** Rows that the model says belong to tenants, and that belong to none that is registered: kept, with the platform's. */
+export function strays(sources: readonly Source[], marks: ReadTables['marks'], isWhole: boolean): string[] {
+  if (!isWhole) return [];
+  return sources.flatMap(({ name, strict }, number) => {
+    const rows = strict ? (marks[number]?.rows[0] ?? 0) : 0;
+    return rows === 0 ? [] : [`${name}: ${rows} rows of no registered tenant, kept with the platform's`];
+  });
+}
+
+function sourceOf({ snapshot: { version, lsn, settings } }: BackupRun): Omit<Manifest['source'], 'lineage'> {
+  return { engine: 'postgresql', version, lsn, settings: { ...settings } };
+}
+
+/**
+ * After the snapshot has ended and before the manifest that names it: a database that holds this value has the snapshot in its past. Where the
+ * manifest is not stored any more, the next backup finds no base and reads everything.
+ */
+async function writeLineage({ database }: Operation, lineage: string, backup: string): Promise<void> {
+  await database.pool.query(
+    `insert into partywall_control.archive_lineage (id, lineage, backup) values (true, $1, $2)
+on conflict (id) do update set lineage = excluded.lineage, backup = excluded.backup, changed_at = now()`,
+    [lineage, backup],
+  );
+}
+
+async function sideBySide<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+  let next = 0;
+  const one = async (): Promise<void> => {
+    while (next < items.length) {
+      const item = items[next];
+      next += 1;
+      if (item !== undefined) await work(item);
+    }
+  };
+  await Promise.all(Array.from({ length: putsAtOnce }, one));
+}
