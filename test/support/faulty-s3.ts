@@ -1,4 +1,4 @@
-import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import http, { type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 
@@ -13,7 +13,7 @@ export type Fault =
   /** The server does it, and the answer is lost. */
   | { readonly kind: 'lost-answer' }
   /** The body ends after so many bytes: with the connection, or in silence. */
-  | { readonly kind: 'cut'; readonly bytes: number; readonly then: 'reset' | 'silence' }
+  | { readonly kind: 'cut'; readonly bytes: number; readonly ending: 'reset' | 'silence' }
   /** A listing without the entries whose key holds this. */
   | { readonly kind: 'missing-entries'; readonly holding: string };
 
@@ -21,6 +21,7 @@ export interface SeenRequest {
   readonly method: string;
   /** Path and query. */
   readonly url: string;
+  readonly headers: IncomingHttpHeaders;
   /** Counted from 1. */
   readonly number: number;
 }
@@ -53,7 +54,7 @@ export async function startFaultyS3(target: string): Promise<FaultyS3> {
     });
 
   const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const seen = { method: request.method ?? '', url: request.url ?? '', number: requests.length + 1 };
+    const seen = { method: request.method ?? '', url: request.url ?? '', headers: request.headers, number: requests.length + 1 };
     requests.push(seen);
     const fault = choose(seen);
     switch (fault?.kind) {
@@ -106,7 +107,7 @@ export async function startFaultyS3(target: string): Promise<FaultyS3> {
 async function cut(
   answer: IncomingMessage,
   response: ServerResponse,
-  { bytes, then }: { readonly bytes: number; readonly then: 'reset' | 'silence' },
+  { bytes, ending }: { readonly bytes: number; readonly ending: 'reset' | 'silence' },
 ): Promise<void> {
   let left = bytes;
   for await (const chunk of answer as AsyncIterable<Buffer>) {
@@ -115,5 +116,5 @@ async function cut(
     await new Promise<void>((resolve) => response.write(given, () => resolve()));
     if (left === 0) break;
   }
-  if (then === 'reset') response.socket?.destroy();
+  if (ending === 'reset') response.socket?.destroy();
 }

@@ -2,8 +2,8 @@ import { sqlState } from '../db/connect.ts';
 import { PartywallError } from '../errors.ts';
 
 const full: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
-/** ELOOP: a symbolic link stands where an object should. */
-const refused: ReadonlySet<string> = new Set(['EACCES', 'EPERM', 'EROFS', 'ELOOP', 'EISDIR', 'ENOTDIR', 'ENAMETOOLONG']);
+/** ELOOP: a symbolic link stands where an object should; EEXIST and the folders: an object stands where a folder should, or the other way round. */
+const refused: ReadonlySet<string> = new Set(['EACCES', 'EPERM', 'EROFS', 'ELOOP', 'EEXIST', 'ENOTEMPTY', 'EISDIR', 'ENOTDIR', 'ENAMETOOLONG']);
 const missing: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'EISDIR']);
 
 /** No such file, or a folder where a file would be. */

@@ -2,11 +2,11 @@ import type { Dirent } from 'node:fs';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { isMissing } from './folder-errors.ts';
-import { compareKeys } from './key.ts';
+import { compareKeys, isKey } from './key.ts';
 
 /**
- * The keys below a prefix in their order. Memory holds the names of one folder per level. Symbolic links and whatever begins with a dot are
- * not part of a store.
+ * The keys below a prefix in their order. Memory holds the names of one folder per level. Symbolic links, and what has no name of
+ * an object (`.DS_Store`, `lost+found`), are not part of a store.
  */
 export async function* walkFolder(root: string, prefix: string): AsyncGenerator<string> {
   // `packs/ab` begins in `packs/`; what does not begin with `ab` there is left out unread.
@@ -28,5 +28,5 @@ async function entries(folder: string): Promise<string[]> {
     if (isMissing(error)) return [];
     throw error;
   });
-  return found.filter((entry) => !entry.name.startsWith('.')).flatMap((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.isFile() ? entry.name : []));
+  return found.filter((entry) => isKey(entry.name)).flatMap((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.isFile() ? entry.name : []));
 }

@@ -74,8 +74,8 @@ export async function openFolderStore(folder: string, { signal }: FolderOptions 
   const place = async (draft: string, key: string, ifAbsent: boolean): Promise<void> => {
     const target = pathOf(key);
     for (let attempt = 1; ; attempt += 1) {
-      await makeFolders(key);
       try {
+        await makeFolder(path.dirname(target));
         if (ifAbsent) await fs.link(draft, target);
         else await fs.rename(draft, target);
         return await sync(path.dirname(target));
@@ -96,12 +96,14 @@ export async function openFolderStore(folder: string, { signal }: FolderOptions 
     });
   };
 
-  const makeFolders = async (key: string): Promise<void> => {
-    const parent = path.dirname(pathOf(key));
-    const first = await fs.mkdir(parent, { recursive: true, mode: 0o700 });
-    await assertInside(root, parent);
-    if (first === undefined) return;
-    for (let folder = path.dirname(parent); folder.length >= path.dirname(first).length; folder = path.dirname(folder)) await sync(folder);
+  /** One level after the other, for each might be a link that leads elsewhere. */
+  const makeFolder = async (folder: string): Promise<void> => {
+    if (await isInside(root, folder)) return;
+    await makeFolder(path.dirname(folder));
+    await fs.mkdir(folder, { mode: 0o700 }).catch((error: unknown) => {
+      if (sqlState(error) !== 'EEXIST') throw error;
+    });
+    await sync(path.dirname(folder));
   };
 
   return {
@@ -222,25 +224,21 @@ async function lookAt(root: string, key: string): Promise<StoredObject | undefin
 /** Undefined where there is no file of that name, a symbolic link included. */
 async function statOf(root: string, key: string): Promise<BigIntStats | undefined> {
   const file = path.join(root, key);
-  try {
-    await assertInside(root, path.dirname(file));
-    const found = await fs.lstat(file, { bigint: true });
-    return found.isFile() ? found : undefined;
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
+  if (!(await isInside(root, path.dirname(file)))) return undefined;
+  const found = await fs.lstat(file, { bigint: true }).catch(unlessMissing);
+  return found?.isFile() ? found : undefined;
 }
 
 function tagOf({ ino, mtimeNs, size }: BigIntStats): string {
   return `${ino.toString(36)}-${mtimeNs.toString(36)}-${size.toString(36)}`;
 }
 
-async function assertInside(root: string, folder: string): Promise<void> {
-  if (folder === root) return;
-  const real = await fs.realpath(folder);
-  if (real !== folder)
-    throw new PartywallError('store_refused', `${folder} leads out of the store, to ${real}`, { hint: 'a store has no symbolic links in it' });
+/** @throws PartywallError store_refused: a symbolic link is on the way */
+async function isInside(root: string, folder: string): Promise<boolean> {
+  if (folder === root) return true;
+  const real = await fs.realpath(folder).catch(unlessMissing);
+  if (real === undefined || real === folder) return real !== undefined;
+  throw new PartywallError('store_refused', `${folder} leads out of the store, to ${real}`, { hint: 'a store has no symbolic links in it' });
 }
 
 async function removeEmpty(root: string, from: string): Promise<void> {

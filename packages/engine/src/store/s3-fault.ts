@@ -31,7 +31,12 @@ export function s3Fault(error: unknown): S3Fault | undefined {
   if (!(error instanceof Error) || error instanceof PartywallError || namesOfAborts.has(error.name)) return undefined;
   const { status, requestId } = metadataOf(error);
   const code = status !== undefined && error.name !== 'Error' ? error.name : (codeOf(error) ?? error.name);
-  const said = [code, ...(status === undefined ? [] : [`HTTP ${status}`]), ...(requestId === undefined ? [] : [`request ${requestId}`])].join(', ');
+  // The answer to a HEAD has no body to say why.
+  const said = [
+    ...(/^Unknown/.test(code) ? [] : [code]),
+    ...(status === undefined ? [] : [`HTTP ${status}`]),
+    ...(requestId === undefined ? [] : [`request ${requestId}`]),
+  ].join(', ');
   const kind = kindOf(error, code, status);
   return kind && { kind, said, code, status };
 }

@@ -17,6 +17,9 @@ export interface Candidate {
 }
 
 const day = 86_400_000;
+const pathsOut = ['', '/', 'a/', '/a', 'a//b', '.', '..', '../a', 'a/../b', 'a/..', '.hidden', 'a/.hidden', 'a\\..\\b', 'a%2fb'];
+const foreignLetters = ['A', 'a b', 'ä', '\ufb01', '🗄', 'a\u0000b', 'a\n', '\u202ea'];
+const refusedKeys = [...pathsOut, ...foreignLetters, 'x'.repeat(1_025), `a/${'x'.repeat(201)}`];
 
 /** What every store has to do. The names of objects are new each time, so that the tests share one store. */
 export function conformance(candidate: () => Candidate): void {
@@ -116,36 +119,14 @@ export function conformance(candidate: () => Candidate): void {
     expect((await keysAndMore(store(), base)).map(({ key }) => key)).toEqual(keys.toSorted());
   });
 
-  test.each([
-    '',
-    '/',
-    'a/',
-    '/a',
-    'a//b',
-    '.',
-    '..',
-    '../a',
-    'a/../b',
-    'a/..',
-    '.hidden',
-    'a/.hidden',
-    'A',
-    'a b',
-    'ä',
-    'a\u0000b',
-    'a\\b',
-    'a%2fb',
-    'ﬁ',
-    '🗄',
-    'a\n',
-    'x'.repeat(1_025),
-    `a/${'x'.repeat(201)}`,
-  ])('the key %j is refused everywhere', async (key) => {
-    expect(await outcome(store().put(key, Buffer.from('x')))).toBe('store_refused');
-    expect(await outcome(store().head(key))).toBe('store_refused');
-    expect(await outcome(read(store(), key))).toBe('store_refused');
-    expect(await outcome(store().delete(key))).toBe('store_refused');
-    expect(await outcome(store().extendLock(key, new Date()))).toBe('store_refused');
+  test('a key that some store could not keep, or that leads out of one, is refused by all', async () => {
+    for (const key of refusedKeys) {
+      expect(await outcome(store().put(key, Buffer.from('x'))), key).toBe('store_refused');
+      expect(await outcome(store().head(key)), key).toBe('store_refused');
+      expect(await outcome(read(store(), key)), key).toBe('store_refused');
+      expect(await outcome(store().delete(key)), key).toBe('store_refused');
+      expect(await outcome(store().extendLock(key, new Date())), key).toBe('store_refused');
+    }
   });
 
   test('a prefix that leads out of the store is refused', async () => {
