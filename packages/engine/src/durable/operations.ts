@@ -44,25 +44,40 @@ interface OperationRow {
 const columns = 'o.id, o.kind, o.tenant_id, o.state, o.attempt, o.step, o.done, o.total, o.actor, o.reason, o.request_id, o.error, o.started_at, o.finished_at';
 const uuidPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
+export interface BeginInput {
+  readonly kind: string;
+  readonly tenant: string;
+  readonly reason?: string | undefined;
+  /** What is asked for, where operations of a kind differ by it; kept as `request` of the details. */
+  readonly request?: Readonly<Record<string, unknown>> | undefined;
+}
+
 /**
  * Records that an operation begins, in the transaction that decides it. Where one of this kind runs for the tenant, that one is meant; where
- * one failed, it goes on from where it was.
+ * one failed, it goes on from where it was. One that was asked for something else is another: beside one that runs it is refused (23505).
  */
-export async function beginOperation(
-  client: pg.ClientBase,
-  operation: Operation,
-  input: { readonly kind: string; readonly tenant: string; readonly reason?: string | undefined },
-): Promise<LongOperation> {
+export async function beginOperation(client: pg.ClientBase, operation: Operation, input: BeginInput): Promise<LongOperation> {
+  const request = input.request === undefined ? null : JSON.stringify(input.request);
   const { rows } = await client.query<OperationRow>(
-    `select ${columns} from partywall_control.operations o where o.kind = $1 and o.tenant_id = $2 and o.state <> 'done' order by o.started_at desc limit 1 for update`,
-    [input.kind, input.tenant],
+    `select ${columns} from partywall_control.operations o where o.kind = $1 and o.tenant_id = $2 and o.state <> 'done'
+and o.details -> 'request' is not distinct from $3::jsonb order by o.started_at desc limit 1 for update`,
+    [input.kind, input.tenant, request],
   );
   const known = rows[0];
   if (known) return known.state === 'running' ? operationOf(known) : restartOperation(client, known.id);
   const inserted = await client.query<OperationRow>(
-    `insert into partywall_control.operations as o (id, kind, tenant_id, step, actor, reason, request_id, started_at, changed_at)
-values ($1, $2, $3, 'waiting', $4, $5, $6, $7, $7) returning ${columns}`,
-    [randomUUID(), input.kind, input.tenant, JSON.stringify(operation.actor), input.reason ?? null, operation.requestId ?? null, operation.database.clock()],
+    `insert into partywall_control.operations as o (id, kind, tenant_id, step, actor, reason, request_id, started_at, changed_at, details)
+values ($1, $2, $3, 'waiting', $4, $5, $6, $7, $7, case when $8::jsonb is null then '{}' else jsonb_build_object('request', $8::jsonb) end) returning ${columns}`,
+    [
+      randomUUID(),
+      input.kind,
+      input.tenant,
+      JSON.stringify(operation.actor),
+      input.reason ?? null,
+      operation.requestId ?? null,
+      operation.database.clock(),
+      request,
+    ],
   );
   return operationOf(only(inserted.rows, 'begun'));
 }
@@ -116,6 +131,26 @@ export async function runningOperations(pool: pg.Pool, limit: number): Promise<L
     [limit],
   );
   return rows.map(operationOf);
+}
+
+/** What an operation keeps beside its steps. @throws PartywallError operation_unknown */
+export async function readDetails(client: pg.ClientBase | pg.Pool, id: string): Promise<Readonly<Record<string, unknown>>> {
+  const { rows } = await client.query<OperationRow & { details: Record<string, unknown> }>(
+    `select ${columns}, o.details from partywall_control.operations o where o.id = $1`,
+    [uuidPattern.test(id) ? id : null],
+  );
+  only(rows, id);
+  return rows[0]?.details ?? {};
+}
+
+/** Keeps more beside the steps; a member that is undefined is taken out. */
+export async function keepDetails(client: pg.ClientBase | pg.Pool, id: string, details: Readonly<Record<string, unknown>>): Promise<void> {
+  const gone = Object.keys(details).filter((name) => details[name] === undefined);
+  await client.query('update partywall_control.operations o set details = (o.details - $3::text[]) || $2::jsonb, changed_at = now() where o.id = $1', [
+    id,
+    JSON.stringify(details),
+    gone,
+  ]);
 }
 
 /** Says what an operation is at; `done` adds to what was done before. */
