@@ -53,8 +53,30 @@ function isWithin(inner: string, outer: string): boolean {
   return inner === outer || inner.startsWith(folder);
 }
 
-/** What a store said about escrow, as a refusal to go on without it. */
-export function unverified(escrow: Store, error: unknown): unknown {
-  if (!(error instanceof PartywallError) || !/^store_/.test(error.code) || error.code === 'store_conflict') return error;
-  return new PartywallError('escrow_unverified', `checking escrow (${escrow.description}): ${error.message}`, { cause: error, hint: error.hint });
+/** The store of escrow, whose trouble is a reason to go on with nothing that needs it. */
+export function escrowStore(store: Store): Store {
+  const said = (error: unknown): unknown => {
+    const isTrouble = error instanceof PartywallError && (error.code === 'store_unavailable' || error.code === 'store_refused' || error.code === 'store_full');
+    if (!isTrouble) return error;
+    return new PartywallError('escrow_unverified', `checking escrow (${store.description}): ${error.message}`, { cause: error, hint: error.hint });
+  };
+  const each = async function* <Item>(items: AsyncIterable<Item>): AsyncGenerator<Item> {
+    try {
+      yield* items;
+    } catch (error) {
+      throw said(error);
+    }
+  };
+  const orSaid = <Result>(answer: Promise<Result>): Promise<Result> =>
+    answer.catch((error: unknown) => {
+      throw said(error);
+    });
+  return {
+    ...store,
+    put: (key, body, options) => orSaid(store.put(key, body, options)),
+    get: (key, range) => each(store.get(key, range)),
+    head: (key) => orSaid(store.head(key)),
+    list: (prefix) => each(store.list(prefix)),
+    delete: (key) => orSaid(store.delete(key)),
+  };
 }

@@ -3,6 +3,7 @@ import type { BookEntry, Erasure, KeyBook } from './book.ts';
 import { activeEntries, type Contents, emptyContents, erasuresOf, withKek, withNewKey, withoutSubject, withSubjects } from './change-book.ts';
 import type { CopiesState } from './copies.ts';
 import type { DataKey, DataKeys, Subject } from './data-keys.ts';
+import { escrowStore } from './escrow.ts';
 import { compareKeyFiles, type FilesState } from './escrow-files.ts';
 import { type BookPlaces, sharedBook } from './open-book.ts';
 import { signingKey } from './signing.ts';
@@ -154,6 +155,15 @@ export async function openKeys(options: KeyringOptions): Promise<Keyring> {
     };
   };
 
+  const escrowStatus = async (destroyed: readonly number[]): Promise<KeyringStatus['escrow']> => {
+    try {
+      return { copies: await shared.state(), files: escrow && (await compareKeyFiles(keyring, escrowStore(escrow), destroyed)) };
+    } catch (error) {
+      if (!(error instanceof PartywallError) || error.code !== 'escrow_unverified') throw error;
+      return { copies: { kind: 'differs', reason: error.message }, files: undefined };
+    }
+  };
+
   const status = async (): Promise<KeyringStatus> => {
     const keks = await source.versions();
     const destroyed = book?.destroyed ?? [];
@@ -165,7 +175,7 @@ export async function openKeys(options: KeyringOptions): Promise<Keyring> {
       subjects: byRef.size,
       keys: { active: byRef.size, retired: byId.size - byRef.size },
       erased: book?.erased.length ?? 0,
-      escrow: { copies: await shared.state(), files: escrow && (await compareKeyFiles(keyring, escrow, destroyed)) },
+      escrow: await escrowStatus(destroyed),
     };
   };
 

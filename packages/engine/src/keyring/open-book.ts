@@ -4,7 +4,7 @@ import type { Store } from '../store/store.ts';
 import { bookObject, type KeyBook, openBook, sealBook, sha256 } from './book.ts';
 import type { Contents } from './change-book.ts';
 import { type Copies, type CopiesState, type Copy, carryForward, isConflict, judgeCopies, readCopy, replaceCopy } from './copies.ts';
-import { probeEscrow, unverified, verifyEscrowedFiles } from './escrow.ts';
+import { escrowStore, probeEscrow, verifyEscrowedFiles } from './escrow.ts';
 import type { KeySource } from './sources/key-source.ts';
 
 const attemptsMax = 50;
@@ -40,7 +40,8 @@ export interface SharedBook {
   change(change: Change): Promise<KeyBook | undefined>;
 }
 
-export function sharedBook({ book: own, escrow, source, keyring, apart = [], signal }: BookPlaces): SharedBook {
+export function sharedBook({ book: own, escrow: copyStore, source, keyring, apart = [], signal }: BookPlaces): SharedBook {
+  const escrow = copyStore && escrowStore(copyStore);
   let opened: { readonly hash: string; readonly book: KeyBook } | undefined;
   let probed = false;
 
@@ -119,11 +120,7 @@ export function sharedBook({ book: own, escrow, source, keyring, apart = [], sig
     change: async (change) => {
       if (!escrow)
         throw new PartywallError('escrow_unverified', 'making keys: there is no escrow', { hint: 'set PARTYWALL_ESCROW to where the copy is to be kept' });
-      try {
-        return await changed(escrow, change);
-      } catch (error) {
-        throw unverified(escrow, error);
-      }
+      return changed(escrow, change);
     },
   };
 }

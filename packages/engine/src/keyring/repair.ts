@@ -1,7 +1,7 @@
 import { PartywallError } from '../errors.ts';
 import { type BookHeader, bookObject, type KeyBook, openBook, readHeader } from './book.ts';
 import { type Copy, readCopy, replaceCopy } from './copies.ts';
-import { probeEscrow, unverified, verifyEscrowedFiles } from './escrow.ts';
+import { escrowStore, probeEscrow, verifyEscrowedFiles } from './escrow.ts';
 import { unpackEscrowFiles } from './escrow-files.ts';
 import type { BookPlaces } from './open-book.ts';
 
@@ -25,7 +25,8 @@ type Places = BookPlaces & { readonly escrow: NonNullable<BookPlaces['escrow']> 
  * @throws PartywallError escrow_unverified: there is nothing to restore, or the keybook has what escrow lacks; keyring_refused
  */
 export async function restoreFromEscrow(places: Places): Promise<Repair> {
-  const { book, escrow, source, keyring } = places;
+  const { book, source, keyring } = places;
+  const escrow = escrowStore(places.escrow);
   const copied = await readCopy(escrow);
   if (!copied) throw nothing(`restoring the keybook: there is no copy in escrow (${escrow.description})`);
   const files = await unpackEscrowFiles(escrow, keyring, readHeader(copied.stored, escrow.description).destroyed);
@@ -43,21 +44,18 @@ export async function restoreFromEscrow(places: Places): Promise<Repair> {
  * @throws PartywallError escrow_unverified: escrow has what the keybook lacks, or is no place of its own
  */
 export async function renewEscrow(places: Places): Promise<Repair> {
-  const { book, escrow, source, keyring, apart = [] } = places;
+  const { book, source, keyring, apart = [] } = places;
+  const escrow = escrowStore(places.escrow);
   const own = await readCopy(book);
   if (!own) throw nothing(`copying the keybook to escrow: there is no ${bookObject} in ${book.description}`);
   const kept = await openBook(own.stored, source, book.description);
-  try {
-    await probeEscrow(escrow, [book, ...apart]);
-    const copied = await readCopy(escrow);
-    const same = copied?.stored.equals(own.stored) === true;
-    if (copied && !same) await refuseLoss(places, { kept, over: copied, place: escrow.description });
-    const files = await verifyEscrowedFiles(keyring, escrow, kept.destroyed);
-    if (!same) await replaceCopy(escrow, copied, own.stored);
-    return { book: same ? 'as it was' : 'written', files, generation: kept.generation };
-  } catch (error) {
-    throw unverified(escrow, error);
-  }
+  await probeEscrow(escrow, [book, ...apart]);
+  const copied = await readCopy(escrow);
+  const same = copied?.stored.equals(own.stored) === true;
+  if (copied && !same) await refuseLoss(places, { kept, over: copied, place: escrow.description });
+  const files = await verifyEscrowedFiles(keyring, escrow, kept.destroyed);
+  if (!same) await replaceCopy(escrow, copied, own.stored);
+  return { book: same ? 'as it was' : 'written', files, generation: kept.generation };
 }
 
 /** @throws PartywallError escrow_unverified: what would be written over is newer, or has keys that what is kept has not */

@@ -118,7 +118,12 @@ test('escrow that cannot be written stops a backup, also one that makes no key',
   // A file where the store keeps its drafts: nothing can be written, for root neither.
   await rm(path.join(places.root, 'escrow', '.drafts'), { recursive: true });
   await writeFile(path.join(places.root, 'escrow', '.drafts'), '');
-  await expect((await places.open()).ensure([acme])).rejects.toMatchObject({ code: 'escrow_unverified' });
+  const keys = await places.open();
+  await expect(keys.ensure([acme])).rejects.toMatchObject({ code: 'escrow_unverified', cause: { code: 'store_refused' } });
+  // Looking goes on, and so does reading a backup.
+  await rm(path.join(places.root, 'escrow'), { recursive: true });
+  await writeFile(path.join(places.root, 'escrow'), '');
+  expect((await (await places.open()).status()).escrow.copies).toMatchObject({ kind: 'differs' });
 });
 
 test('a write that reached escrow only is carried forward by whoever comes next', async () => {
@@ -132,6 +137,41 @@ test('a write that reached escrow only is carried forward by whoever comes next'
   expect((await next.status()).escrow.copies).toEqual({ kind: 'interrupted' });
   expect((await next.ensure([globex])).get(globex)?.id).toBe(made?.id);
   expect(await stored(places.book)).toEqual(await stored(places.escrow));
+});
+
+test('a keybook that cannot be written for a while loses nothing: the key is in escrow, and is the one that counts', async () => {
+  const keys = await places.open();
+  await keys.ensure([acme]);
+  const drafts = path.join(places.root, 'keys', '.drafts');
+  await rm(drafts, { recursive: true });
+  await writeFile(drafts, '');
+  await expect(keys.ensure([globex])).rejects.toMatchObject({ code: 'store_refused', message: expect.stringContaining('/keys') });
+  const made = (await openEscrow({ ...settings(), keyring: path.join(places.root, 'scratch') }, places.escrow)).keys.subjects();
+  expect(made.map(({ subject }) => subject)).toEqual([acme, globex]);
+  await rm(drafts);
+  await mkdir(drafts);
+  const key = (await keys.ensure([globex])).get(globex);
+  expect(made).toContainEqual({ subject: globex, ref: key?.ref });
+});
+
+test('what others write between two looks is not taken for an old copy', async () => {
+  const other = await places.open();
+  await other.ensure([acme]);
+  let looked = false;
+  const escrow: Store = {
+    ...places.escrow,
+    head: async (key) => {
+      if (key === bookObject && !looked) {
+        looked = true;
+        await other.ensure([globex]);
+        await other.rekey(acme);
+      }
+      return places.escrow.head(key);
+    },
+  };
+  const keys = await places.open({ escrow });
+  expect((await keys.ensure([acme, globex])).size).toBe(2);
+  expect((await keys.status()).generation).toBe(3);
 });
 
 test('the very first write, where it reached escrow only, is carried forward', async () => {
