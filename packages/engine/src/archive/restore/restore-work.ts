@@ -14,7 +14,7 @@ import { applyRestore, planRestore, type RestoreInput, type RestoreReport, refus
 export const restoreKind = 'tenant.restore';
 
 /** What is restored; what a person decides about a changed schema goes with it, so that a run after a crash decides alike. */
-export interface RestoreRequest extends Omit<RestoreInput, 'forget'> {
+export interface RestoreRequest extends RestoreInput {
   readonly tenant: string;
   /** Id of the backup. */
   readonly backup: string;
@@ -76,7 +76,7 @@ export function restoreWork(from: RestoreFrom): Work {
     const say = (what: string): Promise<void> => reportProgress(pool, id, { step: what });
     const input = async (source: TenantSource): Promise<RestoreInput> => ({
       ...request,
-      ...(from.forgotten && { forget: await from.forgotten(operation, tenant, source.at) }),
+      ...(from.forgotten && { forget: [...(request.forget ?? []), ...(await from.forgotten(operation, tenant, source.at))] }),
     });
     const held = { readOnly: false };
     try {

@@ -7,7 +7,7 @@ import type { StagedTable } from '../../tenants/transfer/difference-sql.ts';
 import { holdStaged } from '../../tenants/transfer/stage.ts';
 import { only } from '../../tenants/transfer/tables.ts';
 import type { TenantSource } from '../tenant-source.ts';
-import type { AlignedColumn, AlignedTable } from './align.ts';
+import type { AlignedTable } from './align.ts';
 
 export interface Staging {
   readonly tenant: string;
@@ -75,12 +75,14 @@ async function stageConverted(client: pg.ClientBase, { tenant, source, table, at
     throw refusedValue(error, from.name);
   });
   const problems: string[] = [];
-  for (const [index, column] of columns.entries()) {
-    const problem = await lost(client, raw, `c${index}`, column);
-    if (problem !== undefined) problems.push(`${from.name}.${column.name}: ${problem}`);
+  const taken: { name: string; value: string }[] = [];
+  for (const [index, { name, type, target }] of columns.entries()) {
+    if (!target) continue;
+    const found = await conversion(client, { raw, column: `c${index}`, from: type, to: target.type });
+    if ('value' in found) taken.push({ name: target.name, value: found.value });
+    else problems.push(`${from.name}.${name}: ${found.problem}`);
   }
   if (problems.length > 0) throw new PartywallError('restore_refused', `converting ${source.description}: ${problems[0]}`, { details: problems });
-  const taken = columns.flatMap(({ target }, index) => (target ? [{ name: target.name, value: `c${index}::${target.type}` }] : []));
   if (addsTenant) taken.push({ name: live.tenantColumn, value: literal(tenant) });
   const names = taken.map(({ name }) => ident(name)).join(', ');
   await client.query(`create temporary table partywall_stage_${at} on commit drop as select ${names} from ${only(live.relation)} with no data`);
@@ -91,26 +93,42 @@ async function stageConverted(client: pg.ClientBase, { tenant, source, table, at
   return rows;
 }
 
-/** Why values of a column would lose something in their new type; undefined where none does. `format` writes a value as COPY does. */
-async function lost(client: pg.ClientBase, raw: string, name: string, { type, target }: AlignedColumn): Promise<string | undefined> {
-  if (!target || target.type === type) return undefined;
+interface Conversion {
+  readonly raw: string;
+  readonly column: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+/**
+ * How the texts of a column become its new type: by the cast between the two types, else by what the new type reads. Either has to lead every value back to
+ * the text it was, which `format` writes as COPY does.
+ */
+async function conversion(client: pg.ClientBase, { raw, column, from, to }: Conversion): Promise<{ value: string } | { problem: string }> {
+  if (from === to) return { value: `${column}::${to}` };
   // A type that is gone cannot be gone back to; then the text itself has to be the same. What names a type to the server is nothing but a type.
-  const { rows: known } = await client.query<{ known: boolean }>('select to_regtype($1) is not null as known', [type]);
-  const there = `${name}::${target.type}`;
-  const back = known[0]?.known ? `(${there})::${type}` : there;
-  await client.query('savepoint conversion');
-  try {
-    const { rowCount } = await client.query(
-      `select from ${raw} where ${name} is not null and pg_catalog.format('%s', ${back}) is distinct from ${name} limit 1`,
-    );
-    await client.query('release savepoint conversion');
-    return rowCount === 0 ? undefined : `some values would not be the same as ${target.type}, where they were ${type}`;
-  } catch (error) {
-    const state = sqlState(error);
-    if (state === undefined || !/^(?:22|23|42)/.test(state)) throw error;
-    await client.query('rollback to savepoint conversion');
-    return `${type} cannot become ${target.type} (SQLSTATE ${state})`;
+  const { rows: known } = await client.query<{ known: boolean }>('select to_regtype($1) is not null as known', [from]);
+  const ways = known[0]?.known
+    ? [`${column}::${from}::${to}`, `${column}::${to}`].map((value) => ({ value, back: `(${value})::${from}` }))
+    : [{ value: `${column}::${to}`, back: `${column}::${to}` }];
+  let problem = '';
+  for (const { value, back } of ways) {
+    await client.query('savepoint conversion');
+    try {
+      const { rowCount } = await client.query(
+        `select from ${raw} where ${column} is not null and pg_catalog.format('%s', ${back}) is distinct from ${column} limit 1`,
+      );
+      await client.query('release savepoint conversion');
+      if (rowCount === 0) return { value };
+      return { problem: `some values would not be the same as ${to}, where they were ${from}` };
+    } catch (error) {
+      const state = sqlState(error);
+      if (state === undefined || !/^(?:22|23|42)/.test(state)) throw error;
+      await client.query('rollback to savepoint conversion');
+      problem = `${from} cannot become ${to} (SQLSTATE ${state})`;
+    }
   }
+  return { problem };
 }
 
 /** The server's words name the value; where it is has to do. */

@@ -1,0 +1,46 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Operation } from '../../db/operation.ts';
+import { PartywallError } from '../../errors.ts';
+import type { Archive } from '../archive.ts';
+import { runBackup } from '../backup/run-backup.ts';
+import { allowances } from '../backup/sources.ts';
+import { readLedger } from '../ledger/ledger.ts';
+import { backupSource } from '../read/backup-source.ts';
+import { openBackup } from '../read/open-backup.ts';
+import type { RestoreFrom } from './restore-work.ts';
+
+/** Another backup may be under way; the undo backup comes after it, while the tenant is held out. */
+const undoWaitMs = 15 * 60_000;
+const undoPollMs = 1_000;
+
+/** Restores from an archive, and undo backups into it. */
+export function restoreFromArchive(archive: Archive): RestoreFrom {
+  return {
+    source: async (_operation, { tenant, backup }) => {
+      await refuseErased(archive, tenant);
+      return backupSource(archive, await openBackup(archive, backup), tenant);
+    },
+    undo: (operation, tenant) => undoBackup(operation, archive, tenant),
+  };
+}
+
+/** What the ledger says is erased stays erased, also where a backup and its key are still there. */
+async function refuseErased(archive: Archive, tenant: string): Promise<void> {
+  const record = (await readLedger(archive)).tenants.get(tenant);
+  if (record?.status !== 'erasing' && record?.status !== 'erased') return;
+  throw new PartywallError('restore_refused', `restoring tenant ${tenant}: it was erased, as the ledger says since ${record.at}`);
+}
+
+async function undoBackup(operation: Operation, archive: Archive, tenant: string): Promise<string> {
+  const deadline = performance.now() + undoWaitMs;
+  for (;;) {
+    operation.signal?.throwIfAborted();
+    try {
+      return (await runBackup(operation, archive, { reason: 'before restore', tenants: [tenant], allow: allowances })).id;
+    } catch (error) {
+      const waits = error instanceof PartywallError && error.code === 'backup_refused' && error.message.startsWith('starting a backup:');
+      if (!waits || performance.now() >= deadline) throw error;
+    }
+    await delay(undoPollMs, undefined, { signal: operation.signal });
+  }
+}
