@@ -11,7 +11,7 @@ const stallsMax = 8;
 const resumesMax = 1_000;
 
 /** The bytes of an object. Where a body ends early, or falls silent, the rest is asked for. */
-export async function* readObject(bucket: S3Bucket, key: string, range?: ByteRange): AsyncGenerator<Buffer> {
+export async function* getObject(bucket: S3Bucket, key: string, range?: ByteRange): AsyncGenerator<Buffer> {
   checkKey(key);
   if (range?.length === 0) return;
   const doing = `reading ${key} in ${bucket.description}`;

@@ -4,7 +4,7 @@ import { type Conditions, proveConditions } from './s3-conditions.ts';
 import { deleteObject } from './s3-delete.ts';
 import type { S3Location } from './s3-location.ts';
 import { extendLock } from './s3-lock.ts';
-import { headObject, listObjects, readObject, sendOptions } from './s3-read.ts';
+import { getObject, headObject, listObjects, sendOptions } from './s3-read.ts';
 import { putObject } from './s3-write.ts';
 import type { Store } from './store.ts';
 
@@ -41,7 +41,7 @@ export async function openS3Store(location: S3Location, { env, signal, limits = 
     description: bucket.description,
     can: { lock: location.lock !== undefined },
     put: (key, body, options = {}) => putObject(bucket, key, { body, options, conditions, now }),
-    get: (key, range) => readObject(bucket, key, range),
+    get: (key, range) => getObject(bucket, key, range),
     head: async (key) => {
       const found = await headObject(bucket, key);
       return found && { key, bytes: found.bytes, tag: found.tag, modifiedAt: found.modifiedAt, lockedUntil: found.lockedUntil };

@@ -321,7 +321,7 @@ describe.skipIf(absent)('a bucket behind a network that fails', () => {
       expect(await store.head('late/unseen')).toBeUndefined();
     });
 
-    test('where conditions are not implemented, as in Backblaze B2, new objects are looked for and nothing is replaced', async () => {
+    test('where conditions are refused, as by Backblaze B2, new objects are looked for and nothing is replaced', async () => {
       const store = await open();
       proxy.inject(({ method, headers }) =>
         method === 'PUT' && ('if-none-match' in headers || 'if-match' in headers) ? { kind: 'answer', status: 501, code: 'NotImplemented' } : undefined,
