@@ -20,9 +20,11 @@ export { type ArchiveSettings, type OpenArchive, openArchive } from './archive/o
 export { backupSource, holdsTenant, readSchema } from './archive/read/backup-source.ts';
 export { backupIds, findBackup } from './archive/read/list-backups.ts';
 export { type Backup, openBackup } from './archive/read/open-backup.ts';
+export type { RecoveryPlan } from './archive/recover/plan-recovery.ts';
+export { type RecoverInput, type RecoverOptions, type RecoverProgress, type RecoverReport, recoverDatabase } from './archive/recover/recover.ts';
 export { type CustomerKeys, exportForCustomer } from './archive/restore/customer-file.ts';
 export type { ForgottenRow } from './archive/restore/forget.ts';
-export { restoreFromArchive } from './archive/restore/from-archive.ts';
+export { restoreFromArchive, undoReason } from './archive/restore/from-archive.ts';
 export {
   planRestore,
   type RestoreInput,
