@@ -46,7 +46,8 @@ const uuidPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export interface BeginInput {
   readonly kind: string;
-  readonly tenant: string;
+  /** Null: about none; whoever begins one sees to it that two do not begin at once. */
+  readonly tenant: string | null;
   readonly reason?: string | undefined;
   /** What is asked for, where operations of a kind differ by it; kept as `request` of the details. */
   readonly request?: Readonly<Record<string, unknown>> | undefined;
@@ -59,7 +60,7 @@ export interface BeginInput {
 export async function beginOperation(client: pg.ClientBase, operation: Operation, input: BeginInput): Promise<LongOperation> {
   const request = input.request === undefined ? null : JSON.stringify(input.request);
   const { rows } = await client.query<OperationRow>(
-    `select ${columns} from partywall_control.operations o where o.kind = $1 and o.tenant_id = $2 and o.state <> 'done'
+    `select ${columns} from partywall_control.operations o where o.kind = $1 and o.tenant_id is not distinct from $2 and o.state <> 'done'
 and o.details -> 'request' is not distinct from $3::jsonb order by o.started_at desc limit 1 for update`,
     [input.kind, input.tenant, request],
   );

@@ -12,6 +12,7 @@ export interface WorkContext {
   /** As whoever asked for it. */
   readonly operation: Operation;
   readonly id: string;
+  /** '' where it is about none. */
   readonly tenant: string;
   readonly reason: string | undefined;
   /** Runs a step, unless it ended before a crash; then its result is what it was. Results are JSON. */
@@ -40,9 +41,9 @@ export async function carryOut(database: ControlDatabase, works: Works, id: stri
   // Ended by another worker that was thought to be gone.
   if (state !== 'running') return;
   try {
-    if (!work || tenant === null) throw new Error(`nobody here knows how to carry out ${kind}`);
+    if (!work) throw new Error(`nobody here knows how to carry out ${kind}`);
     const operation: Operation = { database, actor, ...(requestId !== null && { requestId }) };
-    await work({ operation, id, tenant, reason: reason ?? undefined, step });
+    await work({ operation, id, tenant: tenant ?? '', reason: reason ?? undefined, step });
   } catch (error) {
     await finishOperation(pool, id, failureText(error));
     throw error;

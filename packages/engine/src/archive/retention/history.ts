@@ -2,9 +2,9 @@ import { PartywallError } from '../../errors.ts';
 import { publicKeys } from '../../keyring/signing.ts';
 import { readObject } from '../../store/read-object.ts';
 import { type Archive, isBackupId, verifiedObject } from '../archive.ts';
+import { sideBySide } from '../backup/side-by-side.ts';
 import { parseRecord, recordBytesMax, type VerifiedRecord } from '../format/record.ts';
 import { openBackup } from '../read/open-backup.ts';
-import { inParallel } from './in-parallel.ts';
 import type { RetainedBackup } from './plan.ts';
 
 /** A backup, as the names of its objects and its records tell of it. */
@@ -33,7 +33,7 @@ export async function readHistory(archive: Archive): Promise<ArchiveHistory> {
   const keys = await publicKeys(archive.keyring);
   const problems: string[] = [];
   const backups: HistoricBackup[] = [];
-  await inParallel(await listed(archive), requestsAtOnce, async ({ id, isVerified, retired }) => {
+  await sideBySide(await listed(archive), requestsAtOnce, async ({ id, isVerified, retired }) => {
     try {
       const known = isVerified ? await readVerified(archive, id, keys) : undefined;
       backups.push({ ...(known ?? (await readUnverified(archive, id))), retired });

@@ -1,5 +1,5 @@
 import type { PlanTier } from '../../metering/plans.ts';
-import { type DataClass, dataClasses } from '../format/manifest.ts';
+import type { DataClass } from '../format/manifest.ts';
 import { addSeconds, believed, type Clockwork, type Protected, standingOf } from './due.ts';
 import type { BackupSettings } from './settings.ts';
 import { nextSlot, slotBegin } from './slots.ts';
@@ -14,7 +14,7 @@ export interface Circumstances extends Clockwork {
   readonly settings: BackupSettings;
   /** Every tenant, and what belongs to none. */
   readonly subjects: readonly Protected[];
-  /** Data classes to be had. */
+  /** Data classes that are watched; a backup holds all that there are. */
   readonly classes: readonly DataClass[];
   /** Backups that failed since the last verified one, and when the last of them ended. */
   readonly failures: { readonly count: number; readonly lastAt: Date | null };
@@ -32,9 +32,10 @@ export interface BackupDecision {
 export interface PlannedRun {
   /** Undefined: everybody, and what belongs to nobody. */
   readonly tenants: readonly string[] | undefined;
-  readonly classes: readonly DataClass[];
   /** One line, for the manifest. */
   readonly reason: string;
+  /** Whether everything that it reaches is read back before it counts: once a week, because unchanged segments are stored once and never looked at again. */
+  readonly readData: boolean;
 }
 
 /** More tenants than this, or than half of them, are backed up with everything: one pass over each table is cheaper than many look-ups. */
@@ -66,12 +67,13 @@ export function platformTier({ frequency, tierAware }: BackupSettings, active: I
 }
 
 export function decideBackup(circumstances: Circumstances): BackupDecision {
-  const { now, subjects, classes, failures } = circumstances;
+  const { now, subjects, failures } = circumstances;
   const nightly = slotBegin('daily', now);
   // Of what belongs to no tenant: only backups of everything hold that.
   const platform = subjects.find(({ tenant }) => tenant === null);
   const lastWhole = believed(platform?.points.database, now);
   const missed = lastWhole === undefined || lastWhole.at < nightly;
+  const readData = lastWhole === undefined || lastWhole.at < slotBegin('weekly', now);
   const due = dueTenants(circumstances);
   const next = earliest([nextSlot('daily', now), ...due.next]);
   if (!missed && due.now.length === 0) return { run: undefined, next, reasons: [`nothing is due before ${next.toISOString()}`] };
@@ -84,14 +86,14 @@ export function decideBackup(circumstances: Circumstances): BackupDecision {
       reasons: [`${failures.count} backups in a row have failed: the next one is tried at ${waitsUntil.toISOString()}`],
     };
   }
-  if (missed) return { run: { tenants: undefined, classes, reason: 'schedule: daily' }, next, reasons: [`daily backup of ${nightly.toISOString()}`] };
+  if (missed) return { run: { tenants: undefined, reason: 'schedule: daily', readData }, next, reasons: [`daily backup of ${nightly.toISOString()}`] };
   const reasons = due.now.slice(0, reasonsMax).map(({ tenant, why }) => `${tenant ?? 'what belongs to no tenant'}: ${why}`);
   if (due.now.length > reasonsMax) reasons.push(`and ${due.now.length - reasonsMax} more`);
   const tenants = [...due.now, ...due.joining].flatMap(({ tenant }) => tenant ?? []);
   const everybody = tenants.length > tenantsMax || tenants.length > subjects.length * tenantsShareMax || due.now.some(({ tenant }) => tenant === null);
   const what = everybody ? 'everything' : tenants.length === 1 ? '1 tenant' : `${tenants.length} tenants`;
   return {
-    run: { tenants: everybody ? undefined : tenants, classes: everybody ? classes : due.classes, reason: `schedule: ${what} due by tier` },
+    run: { tenants: everybody ? undefined : tenants, reason: `schedule: ${what} due by tier`, readData: everybody && readData },
     next,
     reasons,
   };
@@ -102,10 +104,9 @@ interface DueTenant {
   readonly why: string;
 }
 
-function dueTenants(circumstances: Circumstances): { now: DueTenant[]; joining: DueTenant[]; next: Date[]; classes: DataClass[] } {
+function dueTenants(circumstances: Circumstances): { now: DueTenant[]; joining: DueTenant[]; next: Date[] } {
   const { subjects, classes, now, settings } = circumstances;
   const found: { now: DueTenant[]; joining: DueTenant[]; next: Date[] } = { now: [], joining: [], next: [] };
-  const wanted = new Set<DataClass>();
   for (const subject of subjects.filter(({ tenant }) => settings.tierAware || tenant === null)) {
     const { tenant, tier } = subject;
     const standings = classes.map((name) => standingOf(subject, name, circumstances));
@@ -116,10 +117,9 @@ function dueTenants(circumstances: Circumstances): { now: DueTenant[]; joining: 
     );
     if (overdue.length > 0) found.now.push({ tenant, why: why.join('; ') });
     else if (soon.length > 0) found.joining.push({ tenant, why: 'due soon' });
-    for (const standing of overdue.length > 0 ? overdue : []) wanted.add(standing.class);
     found.next.push(...standings.flatMap(({ nextDue }) => (nextDue !== null && nextDue > now ? [nextDue] : [])));
   }
-  return { ...found, classes: dataClasses.filter((name) => wanted.has(name)) };
+  return found;
 }
 
 /** `Math.min` of an array's elements, of which there may be more than a call takes arguments. */

@@ -23,7 +23,7 @@ function circumstances(now: Date, subjects: readonly Protected[], changes: Parti
 describe('the schedule', () => {
   test('makes the first backup at once, of everything', () => {
     const { run } = decideBackup(circumstances(at('21T12:34'), [subject(null, 'pro', null), subject('a', 'free', null)]));
-    expect(run).toMatchObject({ tenants: undefined, classes: ['database', 'configuration', 'audit'], reason: 'schedule: daily' });
+    expect(run).toMatchObject({ tenants: undefined, reason: 'schedule: daily', readData: true });
   });
 
   test('backs everything up daily at 02:00, and within six hours of the last time', () => {
@@ -68,7 +68,7 @@ describe('the schedule', () => {
     const others = Array.from({ length: 10 }, (_, n) => subject(`f${n}`, 'free', at('21T12:00')));
     const tenants = [subject('due', 'enterprise', at('21T12:00')), subject('soon', 'enterprise', at('21T12:10')), subject('new', 'enterprise', at('21T12:45'))];
     const { run, reasons } = decideBackup(circumstances(at('21T12:51'), [subject(null, 'pro', at('21T12:00')), ...tenants, ...others], { settings }));
-    expect(run).toEqual({ tenants: ['due', 'soon'], classes: ['database', 'configuration'], reason: 'schedule: 2 tenants due by tier' });
+    expect(run).toEqual({ tenants: ['due', 'soon'], reason: 'schedule: 2 tenants due by tier', readData: false });
     expect(reasons).toEqual([
       'due: database of tier enterprise, last 2026-11-21T12:00:00.000Z; configuration of tier enterprise, last 2026-11-21T12:00:00.000Z',
     ]);
@@ -102,6 +102,16 @@ describe('the schedule', () => {
     ];
     expect(decideBackup(circumstances(at('21T12:30'), of(at('21T10:59')))).run?.tenants).toEqual(['s']);
     expect(decideBackup(circumstances(at('21T16:30'), of(at('21T11:01')))).run).toBeUndefined();
+  });
+
+  test('has everything read back by the first backup after each Sunday at 02:00', () => {
+    const nightly = (last: string, now: string) => decideBackup(circumstances(at(now), [subject(null, 'pro', at(last))])).run?.readData;
+    expect([nightly('20T02:00', '21T02:00'), nightly('21T02:00', '22T02:00'), nightly('21T02:00', '23T02:00'), nightly('22T02:00', '23T02:00')]).toEqual([
+      false,
+      true,
+      true,
+      false,
+    ]);
   });
 
   test('waits longer after each failure, at most an hour', () => {
