@@ -24,6 +24,8 @@ export interface BenchModule {
   run(context: BenchContext): Promise<BenchResult>;
   /** Server settings that the benchmark depends on; the defaults are PostgreSQL's own, durable. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Major version of the server; default the newest. 15 is Debian's own, whose client tools are there to compare with. */
+  readonly major?: number;
 }
 
 /** Settings every run has: enough memory that a million narrow rows stay cached, as a tuned server would have it. */
@@ -55,7 +57,12 @@ export async function runBench(
   const folder = await fs.mkdtemp(path.join(os.tmpdir(), 'partywall-bench-'));
   await fs.chmod(folder, 0o755);
   try {
-    const server = await startEmbedded({ dataDir: path.join(folder, 'data'), auth: 'trust', settings: { ...serverSettings, ...bench.settings } });
+    const server = await startEmbedded({
+      dataDir: path.join(folder, 'data'),
+      auth: 'trust',
+      settings: { ...serverSettings, ...bench.settings },
+      ...(bench.major !== undefined && { major: bench.major }),
+    });
     try {
       const machine: Machine = { cpus: os.availableParallelism(), node: process.versions.node, postgres: await serverVersion(server.url) };
       const createDatabase = async (database: string): Promise<string> => {

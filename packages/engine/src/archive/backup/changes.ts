@@ -35,7 +35,8 @@ export async function compare(store: Store, base: Backup, input: ChangesInput): 
   const { sources, marks, subjects, schemaMark, schemaTable } = input;
   const changes = everything(input);
   const numbers = new Map(subjects.flatMap(({ ref }, number) => (ref === undefined ? [] : [[ref, number] as const])));
-  const known = base.manifest.subjects.filter(({ subject }) => numbers.has(subject));
+  // Not those of the manifest that retention took out since: their packs may go.
+  const known = [...base.subjects.values()].filter(({ subject }) => numbers.has(subject));
   for await (const { page } of readPages(store, known)) {
     const subject = numbers.get(page.subject);
     if (subject === undefined) continue;

@@ -9,6 +9,7 @@ import { type Archive, backupId } from '../archive.ts';
 import { type DataClass, dataClasses } from '../format/manifest.ts';
 import { schemaTable } from '../read/backup-source.ts';
 import { writeSchema } from '../schema/schema-document.ts';
+import { backupFailure } from './backup-failure.ts';
 import { findPredecessors, type Predecessors } from './base.ts';
 import { type Changes, type ChangesInput, compare, everything } from './changes.ts';
 import { type Marks, openMarks } from './marks.ts';
@@ -69,13 +70,13 @@ export async function runBackup(operation: Operation, archive: Archive, input: B
   const classes = parseInput(input);
   const { clock } = operation.database;
   const id = backupId(clock(), randomBytes(4).toString('hex'));
-  const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [] });
   try {
-    const report = await backUp({ operation, archive, input, options, classes, id, snapshot });
+    const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [] });
+    const report = await backUp({ operation, archive, input, options, classes, id, snapshot }).finally(snapshot.close);
     if (!report.dryRun) await record(operation, input, report);
     return report;
-  } finally {
-    await snapshot.close();
+  } catch (error) {
+    throw backupFailure(error);
   }
 }
 

@@ -93,7 +93,7 @@ export async function openSnapshot({ database, signal }: Operation, { backup, al
     }
   } catch (error) {
     await close();
-    throw refusalOf(error);
+    throw error;
   }
 }
 
@@ -169,20 +169,6 @@ function refuse({ refused }: Sources, allow: readonly Allowance[]): void {
     details: open.map(({ what }) => what),
     hint: `a crash empties unlogged tables, and large objects have no tenant: move them, or leave them out with ${[...new Set(open.map(({ kind }) => `--allow ${kind.replace(' ', '-')}`))].join(' ')}`,
   });
-}
-
-/** Errors of the model and of privileges are refusals of the backup. */
-function refusalOf(error: unknown): unknown {
-  if (error instanceof PartywallError && (error.code === 'model_unclassified' || error.code === 'model_drift')) {
-    return new PartywallError('backup_refused', error.message, { cause: error, hint: error.hint, details: error.details });
-  }
-  if (sqlState(error) === '42501' && error instanceof Error) {
-    return new PartywallError('backup_refused', `reading as the role that was given: ${error.message}`, {
-      cause: error,
-      hint: 'connect as the service role: a role that a policy binds would read fewer rows',
-    });
-  }
-  return error;
 }
 
 /** What the statements were made from. */

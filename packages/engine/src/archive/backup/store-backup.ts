@@ -17,6 +17,7 @@ import { openPagesFile, type PagesFile } from './pages-file.ts';
 import type { SpillFiles } from './reading/spill.ts';
 import type { BackupRun, ReadTables } from './run-backup.ts';
 import type { BackupSubject } from './seal-schema.ts';
+import { sideBySide } from './side-by-side.ts';
 import type { Sequence } from './snapshot.ts';
 import type { Source } from './sources.ts';
 import { type ReadTable, storeTables } from './store-subject.ts';
@@ -53,7 +54,7 @@ export async function storeBackup(run: BackupRun, input: StoreInput): Promise<St
     const stored: StoredSubject[] = [];
     for (const { from, to, segments } of gathered.groups()) {
       const numbers = Array.from({ length: to - from }, (_, at) => from + at);
-      await sideBySide(numbers, async (number) => {
+      await sideBySide(numbers, putsAtOnce, async (number) => {
         operation.signal?.throwIfAborted();
         stored.push(await storeSubject(run, input, { number, segments: segments.get(number) ?? [], gathered, pages }));
         options.onProgress?.({ step: 'storing', done: stored.length, total: input.subjects.length });
@@ -189,16 +190,4 @@ async function writeLineage({ database }: Operation, lineage: string, backup: st
 on conflict (id) do update set lineage = excluded.lineage, backup = excluded.backup, changed_at = now()`,
     [lineage, backup],
   );
-}
-
-async function sideBySide<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
-  let next = 0;
-  const one = async (): Promise<void> => {
-    while (next < items.length) {
-      const item = items[next];
-      next += 1;
-      if (item !== undefined) await work(item);
-    }
-  };
-  await Promise.all(Array.from({ length: putsAtOnce }, one));
 }
