@@ -5,14 +5,14 @@ import { readCatalog } from '../../catalog/read-catalog.ts';
 import { sqlState } from '../../db/connect.ts';
 import { ident, literal } from '../../db/sql.ts';
 import { PartywallError } from '../../errors.ts';
-import { assertModelComplete } from '../../model/check.ts';
-import type { ScopedRule, TenancyModel } from '../../model/model.ts';
+import type { TenancyModel } from '../../model/model.ts';
 import { quoted, type TableName } from '../../model/table-name.ts';
 import { pinTexts } from '../../tenants/transfer/session.ts';
 import { byReference, only, scopedRelations } from '../../tenants/transfer/tables.ts';
 import { schemaDdl } from '../schema/schema-ddl.ts';
 import { writeSchema } from '../schema/schema-document.ts';
 import type { SourceTable, TenantSource } from '../tenant-source.ts';
+import { refuseDrift } from './refuse-drift.ts';
 import { rowOwner } from './row-owner-sql.ts';
 import { wholeLines } from './whole-lines.ts';
 
@@ -23,6 +23,8 @@ export interface PlainSourceOptions {
   readonly clock: () => Date;
   /** For the description: where the client is connected to. */
   readonly target: string;
+  /** The caller named the schema that is asked for: tables of others are left. Else a table elsewhere that looks like a tenant's is refused. */
+  readonly schemaNamed?: boolean;
 }
 
 /** A source that holds a snapshot of its database open. */
@@ -42,7 +44,7 @@ export interface PlainSource extends TenantSource {
 export async function plainSource(client: pg.Client, model: TenancyModel, tenant: string, options: PlainSourceOptions): Promise<PlainSource> {
   try {
     const catalog = await readCatalog(client);
-    assertModelComplete(withoutUniques(model), catalog);
+    refuseDrift(model, catalog, { where: options.target, schemaNamed: options.schemaNamed });
     const relations = byReference(scopedRelations(model, catalog));
     await client.query('begin isolation level repeatable read, read only');
     await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
@@ -101,14 +103,6 @@ function rowsQuery(relations: ReadonlyMap<TableName, Relation>, table: SourceTab
 
 function copied(client: pg.Client, query: string): AsyncIterable<Buffer> {
   return wholeLines(client.query(copyTo(`copy (${query}) to stdout`)));
-}
-
-/** Uniques are of no matter to what is only read, and a database without a wall may name them otherwise. */
-function withoutUniques(model: TenancyModel): TenancyModel {
-  const tables = [...model.tables].map(
-    ([table, rule]) => [table, rule.scope === 'scoped' ? ({ ...rule, uniques: new Map() } satisfies ScopedRule) : rule] as const,
-  );
-  return { ...model, tables: new Map(tables) };
 }
 
 function explained(error: unknown, target: string): unknown {

@@ -3,11 +3,12 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { PartywallError } from '../../errors.ts';
-import { partsOf, type TableName } from '../../model/table-name.ts';
+import { partsOf } from '../../model/table-name.ts';
 import { parseSchema, schemaText } from '../schema/schema-document.ts';
 import type { SourceTable, TenantSource } from '../tenant-source.ts';
 import { safeName } from './file-name.ts';
 import { copyStatement, restoreSql } from './restore-sql.ts';
+import { orderedBySchema } from './schema-order.ts';
 import { tarEnd, tarHeader, tarPadding } from './tar.ts';
 import {
   manifestName,
@@ -28,8 +29,6 @@ const copyEnd = Buffer.from('\\.\n');
 export interface TenantFileOptions {
   /** `full` adds the statements of the schema, where the source has them. */
   readonly kind: TenantFileManifest['kind'];
-  /** Each table after those that it refers to, where the source has them in another order. Tables that are not named come last. */
-  readonly order?: readonly TableName[] | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (progress: { readonly table: string; readonly rows: number }) => void;
 }
@@ -68,13 +67,15 @@ async function* tar(source: TenantSource, options: TenantFileOptions): AsyncGene
     others.push({ file, bytes: content.length, sha256: createHash('sha256').update(content).digest('hex') });
     yield* [tarHeader({ name: file, bytes: content.length, modifiedAt: at }), content, tarPadding(content.length)];
   };
-  const { schema } = partsOf(source.tables[0]?.name ?? ('public.x' as TableName));
-  const tables = ordered(source.tables, options.order ?? []).map((table, index) => ({
+  const [first] = source.tables;
+  const schema = first ? partsOf(first.name).schema : 'public';
+  const schemaJson = await source.schema?.();
+  const known = schemaJson === undefined ? undefined : parseSchema(schemaJson);
+  const ddl = options.kind === 'full' ? known : undefined;
+  const tables = (known ? orderedBySchema(source.tables, known) : source.tables).map((table, index) => ({
     table,
     file: `tables/${String(index + 1).padStart(4, '0')}_${safeName(table.name)}.sql`,
   }));
-  const schemaJson = options.kind === 'full' ? await source.schema?.() : undefined;
-  const ddl = schemaJson === undefined ? undefined : parseSchema(schemaJson);
   yield* small(restoreName, restoreSql({ tables, schema, hasSchema: ddl !== undefined }));
   if (ddl) for (const phase of ['before', 'after'] as const) yield* small(schemaNames[phase], schemaText(ddl, phase));
   const written: TenantFileTable[] = [];
@@ -150,12 +151,6 @@ async function hold(pieces: AsyncIterable<Buffer>): Promise<{ bytes: number; hel
     held?.push(piece);
   }
   return { bytes, held };
-}
-
-function ordered(tables: readonly SourceTable[], order: readonly TableName[]): SourceTable[] {
-  const place = new Map(order.map((name, at) => [name, at]));
-  const of = ({ name }: SourceTable): number => place.get(name) ?? order.length;
-  return tables.toSorted((left, right) => of(left) - of(right));
 }
 
 /** As the operations document prints it, with rows where that counted lines. */

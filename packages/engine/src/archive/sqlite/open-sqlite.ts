@@ -6,10 +6,9 @@ import { setTimeout } from 'node:timers/promises';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { sqlState } from '../../db/connect.ts';
 import { PartywallError } from '../../errors.ts';
-import { checkModel, describeDifference } from '../../model/check.ts';
-import type { ModelDifference } from '../../model/difference.ts';
-import type { ScopedRule, TenancyModel } from '../../model/model.ts';
+import type { TenancyModel } from '../../model/model.ts';
 import { partsOf } from '../../model/table-name.ts';
+import { refuseDrift } from '../export/refuse-drift.ts';
 import { sqliteCatalog } from './sqlite-catalog.ts';
 import type { TextEncoding } from './sqlite-value.ts';
 
@@ -70,7 +69,7 @@ export async function openSqlite(file: string, { model, workFolder, clock, lockT
     refuseDamage(database, named);
     const { schema } = partsOf(model.tenant.table);
     const catalog = sqliteCatalog(database, { schema, owner: model.roles.owner, name: path.basename(named) });
-    refuseDrift(model, catalog, named);
+    refuseDrift(model, catalog, { where: named });
     return {
       file: named,
       at,
@@ -154,30 +153,6 @@ function refuseDamage(database: DatabaseSync, file: string): void {
   throw new PartywallError('backup_refused', `reading ${file}: it is damaged: ${faults[0] ?? 'its check gave no answer'}`, {
     details: faults,
     hint: 'mend it with `sqlite3 <file> .recover`, or take an earlier copy; nothing was backed up',
-  });
-}
-
-/**
- * The model was written for PostgreSQL. Names of its uniques mean nothing here, and tables that hold no tenant's rows need not be in the file.
- * A table of the file that the model does not know is refused, and so is a scoped one that is missing.
- */
-function refuseDrift(model: TenancyModel, catalog: Catalog, file: string): void {
-  const withoutUniques = new Map(
-    [...model.tables].map(([table, rule]) => [table, rule.scope === 'scoped' ? ({ ...rule, uniques: new Map() } satisfies ScopedRule) : rule]),
-  );
-  const matters = ({ kind, table, severity }: ModelDifference): boolean => {
-    const scope = model.tables.get(table)?.scope;
-    return severity === 'error' && !(kind === 'vanished' && (scope === 'shared' || scope === 'platform'));
-  };
-  const errors = checkModel(
-    { ...model, tables: withoutUniques, people: undefined, quotas: new Map(), tenant: { ...model.tenant, profile: {} } },
-    catalog,
-  ).filter(matters);
-  const [first] = errors;
-  if (!first) return;
-  const open = errors.some(({ kind }) => kind === 'unknown' || kind === 'unclassified');
-  throw new PartywallError(open ? 'model_unclassified' : 'model_drift', `comparing the tenancy model with ${file}: ${describeDifference(first)}`, {
-    details: errors.map(describeDifference),
   });
 }
 
