@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 
 /**
  * A key management system in a folder, spoken to by the protocol of `docs/guide/keys.md`. Arguments: the folder, and how it misbehaves:
- * `silent`, `babble`, `flood`, `leak`, `exit`, `wrong`.
+ * `babble`, `flood`, `leak`, `exit`, `wrong`.
  */
 const [folder = '', mood = 'well'] = process.argv.slice(2);
 
@@ -59,7 +59,6 @@ appendFileSync(path.join(folder, 'started'), `${JSON.stringify({ pid: process.pi
 for await (const line of createInterface({ input: process.stdin })) {
   const question: Question = JSON.parse(line);
   appendFileSync(path.join(folder, 'asked'), `${question.op}\n`);
-  if (mood === 'silent') continue;
   if (mood === 'exit') process.exit(3);
   if (mood === 'babble') process.stdout.write('Welcome to KMS!\n');
   if (mood === 'flood') process.stdout.write('x'.repeat(1_000_000));

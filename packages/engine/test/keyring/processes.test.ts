@@ -12,7 +12,7 @@ import { keyringPlaces } from './support/places.ts';
 
 /** Set it to repeat a run. */
 const seed = Number(process.env['PARTYWALL_SEED'] ?? Date.now() % 1_000_000);
-const kills = 32;
+const kills = 24;
 /** Somewhat more than the longest of them makes. */
 const callsMax = 60;
 
