@@ -16,6 +16,12 @@ export { type ReconcileInput, type ReconcileReport, reconcile } from './archive/
 export { planReconciliation, type ReconcileAction, type Tier, tierOrder, type WaitingTenant } from './archive/ledger/reconcile-plan.ts';
 export { changedRecords, type LedgerSync, refuseUnreconciled, syncLedger } from './archive/ledger/sync-ledger.ts';
 export { type LiveSource, liveSource } from './archive/live-source.ts';
+export { type CopyInput, type CopyReport, copyTenantInto } from './archive/move/copy-tenant-into.ts';
+export { hashSource, type SourceHash } from './archive/move/hash-source.ts';
+export { cancelMove, finishMove, type MoveInput, type MovePreview, moveKind, moveTenant, previewMove } from './archive/move/move-tenant.ts';
+export { moveWork } from './archive/move/move-work.ts';
+export { dueMoves, listMoves, type Move, type MoveState, readMove } from './archive/move/moves.ts';
+export { type Placement, type Placements, placementsOf } from './archive/move/placements.ts';
 export { type ArchiveSettings, type OpenArchive, openArchive } from './archive/open-archive.ts';
 export { backupSource, holdsTenant, readSchema } from './archive/read/backup-source.ts';
 export { backupIds, findBackup } from './archive/read/list-backups.ts';
@@ -24,7 +30,7 @@ export type { RecoveryPlan } from './archive/recover/plan-recovery.ts';
 export { type RecoverInput, type RecoverOptions, type RecoverProgress, type RecoverReport, recoverDatabase } from './archive/recover/recover.ts';
 export { type CustomerKeys, exportForCustomer } from './archive/restore/customer-file.ts';
 export type { ForgottenRow } from './archive/restore/forget.ts';
-export { restoreFromArchive, undoReason } from './archive/restore/from-archive.ts';
+export { restoreFromArchive, restoreWorks, undoReason } from './archive/restore/from-archive.ts';
 export {
   planRestore,
   type RestoreInput,
@@ -43,6 +49,24 @@ export {
   restoreKind,
   restoreWork,
 } from './archive/restore/restore-work.ts';
+export { applyRetention, type RetentionLine, type RetentionOptions, type RetentionReport } from './archive/retention/apply.ts';
+export { extendLocks } from './archive/retention/locks.ts';
+export { type KeepClass, keepClasses, keepPeriods } from './archive/retention/periods.ts';
+export type { SweepReport } from './archive/retention/sweep.ts';
+export { type BackupDecision, frequencyOf, type PlannedRun } from './archive/schedule/decide.ts';
+export { type RecoveryState, recoveryStates } from './archive/schedule/due.ts';
+export { type RebuiltPoints, type RecordedPoints, rebuildRecoveryPoints, recordVerified } from './archive/schedule/recovery-points.ts';
+export {
+  type BackupOutcome,
+  type BackupRequest,
+  backUp,
+  lookAtSchedule,
+  runScheduledBackup,
+  type ScheduledOutcome,
+  verifyPending,
+} from './archive/schedule/run.ts';
+export { type BackupSettings, backupSettings, defaultBackupSettings } from './archive/schedule/settings.ts';
+export { type ArchiveOpener, archiveWorks, backupKind, startBackup, tickBackups, withOpened } from './archive/schedule/works.ts';
 export { type RunOptions, runSchema } from './archive/schema/run-schema.ts';
 export { schemaDdl } from './archive/schema/schema-ddl.ts';
 export {
@@ -57,6 +81,16 @@ export {
 export { type PartialSchema, schemaFor } from './archive/schema/schema-for.ts';
 export { openSqlite, type SqliteFile, type SqliteOptions } from './archive/sqlite/open-sqlite.ts';
 export { type SqliteSourceOptions, sqliteSource, sqliteSources, type UnownedRows, unownedRows, unownedText } from './archive/sqlite/sqlite-source.ts';
+export { type BackupRunEntry, listBackupRuns, type RunCursor, readBackupRun } from './archive/status/runs.ts';
+export {
+  type ClassStatus,
+  isLate,
+  type RecoveryStatus,
+  recoveryStatus,
+  type SubjectStatus,
+  type TenantStatus as TenantRecoveryStatus,
+  tenantRecoveryStatus,
+} from './archive/status/status.ts';
 export type { SourceTable, TenantSource } from './archive/tenant-source.ts';
 export { type AnchorReport, anchorAudit, listAnchors } from './audit/anchor.ts';
 export { type AuditEntry, appendAudit, appendDenial } from './audit/append.ts';
@@ -150,6 +184,7 @@ export {
   slowStatements,
 } from './metering/slow-queries.ts';
 export { surveyUsage, type UsageSurvey } from './metering/survey.ts';
+export { type RecoveryClass, recoveryClasses, type TierPromise, tierPromises } from './metering/tiers.ts';
 export { type Consumption, consumptions, type TopConsumers, type TopOptions, topConsumers, topLimit } from './metering/top.ts';
 export { type RequestFigures, type TenantUsage, tenantUsage, usageHours } from './metering/usage.ts';
 export { pruneUsage, type UsagePrune, usageKeptDays } from './metering/usage-prune.ts';

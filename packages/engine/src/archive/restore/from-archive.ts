@@ -1,14 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Operation } from '../../db/operation.ts';
+import type { Works } from '../../durable/work.ts';
 import { PartywallError } from '../../errors.ts';
 import type { Archive } from '../archive.ts';
 import { runBackup } from '../backup/run-backup.ts';
 import { allowances } from '../backup/sources.ts';
 import { readLedger } from '../ledger/ledger.ts';
+import type { OpenArchive } from '../open-archive.ts';
 import { backupSource } from '../read/backup-source.ts';
 import { openBackup } from '../read/open-backup.ts';
-import type { RestoreFrom } from './restore-work.ts';
+import { type RestoreFrom, restoreKind, restoreWork } from './restore-work.ts';
 
+/** Reason of the backup that a restore makes of what is there. */
+export const undoReason = 'before restore';
 /** Another backup may be under way; the undo backup comes after it, while the tenant is held out. */
 const undoWaitMs = 15 * 60_000;
 const undoPollMs = 1_000;
@@ -24,6 +28,20 @@ export function restoreFromArchive(archive: Archive): RestoreFrom {
   };
 }
 
+/** Carries restores out. @param open opens the archive for one of them; it is closed afterwards */
+export function restoreWorks(open: () => Promise<OpenArchive>): Works {
+  return {
+    [restoreKind]: async (context) => {
+      const archive = await open();
+      try {
+        await restoreWork(restoreFromArchive(archive))(context);
+      } finally {
+        await archive.close();
+      }
+    },
+  };
+}
+
 /** What the ledger says is erased stays erased, also where a backup and its key are still there. */
 async function refuseErased(archive: Archive, tenant: string): Promise<void> {
   const record = (await readLedger(archive)).tenants.get(tenant);
@@ -36,7 +54,7 @@ async function undoBackup(operation: Operation, archive: Archive, tenant: string
   for (;;) {
     operation.signal?.throwIfAborted();
     try {
-      return (await runBackup(operation, archive, { reason: 'before restore', tenants: [tenant], allow: allowances })).id;
+      return (await runBackup(operation, archive, { reason: undoReason, tenants: [tenant], allow: allowances })).id;
     } catch (error) {
       const waits = error instanceof PartywallError && error.code === 'backup_refused' && error.message.startsWith('starting a backup:');
       if (!waits || performance.now() >= deadline) throw error;

@@ -1,6 +1,6 @@
 import { sqlState } from '../../db/connect.ts';
 import { type Operation, transaction } from '../../db/operation.ts';
-import { beginOperation, keepDetails, type LongOperation, readDetails, readOperation, reportProgress } from '../../durable/operations.ts';
+import { beginOperation, finishOperation, keepDetails, type LongOperation, readDetails, readOperation, reportProgress } from '../../durable/operations.ts';
 import type { Durable, Work } from '../../durable/work.ts';
 import { PartywallError } from '../../errors.ts';
 import { tierPromises } from '../../metering/tiers.ts';
@@ -105,7 +105,10 @@ export function restoreWork(from: RestoreFrom): Work {
         const source = await from.source(operation, request);
         await applyRestore(operation, source, await input(source), { within: (client, report) => keepDetails(client, id, { report }) });
       });
-      await step('let in', () => letIn(operation, tenant, held));
+      await step('let in', async () => {
+        await letIn(operation, tenant, held);
+        await finishOperation(pool, id);
+      });
     } catch (error) {
       await letIn(operation, tenant, held);
       // Whoever is let in writes: the next try needs an undo backup of its own.
