@@ -2,7 +2,7 @@ import { PartywallError } from '../../errors.ts';
 import { tenantOfSubject } from '../../keyring/data-keys.ts';
 import { parseTableName, type TableName } from '../../model/table-name.ts';
 import type { Archive } from '../archive.ts';
-import type { ManifestSubject, ManifestTable } from '../format/manifest.ts';
+import type { Manifest, ManifestSubject, ManifestTable } from '../format/manifest.ts';
 import { type Tier, tierOrder } from '../ledger/reconcile-plan.ts';
 import { readSchema } from '../read/backup-source.ts';
 import { type Backup, refOf } from '../read/open-backup.ts';
@@ -57,6 +57,7 @@ export async function planRecovery(archive: Archive, backup: Backup, tiers: read
   const { manifest } = backup;
   const refused = (why: string): PartywallError => new PartywallError('restore_refused', `restoring a database from backup ${manifest.id}: ${why}`);
   if (manifest.scope !== 'all') throw refused('it holds some tenants only');
+  if (!isWhole(manifest)) throw refused(`it holds ${manifest.classes.join(', ')} only`);
   if (manifest.source.engine !== 'postgresql') throw refused(`it was made of a ${manifest.source.engine} database`);
   const schema = parseSchema(await readSchema(archive, backup));
   const tables = recoveryTables(manifest.tables, schema);
@@ -79,6 +80,11 @@ export async function planRecovery(archive: Archive, backup: Backup, tiers: read
     leftOut: tenants.filter(({ ref }) => !wanted.some((tier) => tierOf.get(ref) === tier)),
     erased: manifest.subjects.length - readable.length,
   };
+}
+
+/** Whether a database can be made of it: rows and configuration of everybody. Without the audit log its chains begin anew. */
+export function isWhole({ scope, classes }: Manifest): boolean {
+  return scope === 'all' && classes.includes('database') && classes.includes('configuration');
 }
 
 function recoverySubject({ subject, rows, bytes }: ManifestSubject, tenant: string | null): RecoverySubject {

@@ -13,7 +13,7 @@ import type { SchemaItem } from '../schema/schema-document.ts';
 import { checkContent, checkCounts, checkTotals } from './check-rows.ts';
 import { type Journal, openJournal } from './journal.ts';
 import { loadRows } from './load-rows.ts';
-import { type Depth, planRecovery, type RecoveryPlan, type RecoveryTier } from './plan-recovery.ts';
+import { type Depth, isWhole, planRecovery, type RecoveryPlan, type RecoveryTier } from './plan-recovery.ts';
 import { type MadeRole, makeRoles, progressSchema, refuseOccupied, remember, takeTarget } from './target.ts';
 
 const workersDefault = 4;
@@ -83,7 +83,7 @@ export interface RecoverReport {
  * @throws PartywallError backup_unknown, restore_refused, archive_damaged, key_missing, permission_missing, and what `connect` throws
  */
 export async function recoverDatabase(archive: Archive, input: RecoverInput, options: RecoverOptions): Promise<RecoverReport> {
-  const backup = await findBackup(archive, input.from, ({ manifest }) => manifest.scope === 'all');
+  const backup = await findBackup(archive, input.from, ({ manifest }) => isWhole(manifest));
   const plan = await planRecovery(archive, backup, input.tiers);
   const client = await connect(input.into, { purpose: 'recover' });
   try {
@@ -109,7 +109,8 @@ async function carryOut(client: pg.Client, { plan, input, options, journal }: Ru
   const { signal, clock } = options;
   const started = clock().getTime();
   const elapsed = (): number => Math.round((clock().getTime() - started) / 1000);
-  const { done, resumed } = await takeTarget(client, plan);
+  const { done, resumed, finished } = await takeTarget(client, plan);
+  if (finished) return report(plan, input, { applied: true, resumed, journal: journal.file });
   await journal.write({ event: resumed ? 'resumed' : 'begun', backup: manifest.id, sha256: plan.backup.sha256, target: describeTarget(input.into) });
   const once = async (name: string, work: () => Promise<void>): Promise<void> => {
     signal?.throwIfAborted();

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { dollarQuote, ident } from '../../db/sql.ts';
 import { PartywallError } from '../../errors.ts';
+import { recoveredPrefix } from '../ledger/recovered.ts';
 import { isFree, isOurs } from '../schema/draft.ts';
 import type { SchemaDdl } from '../schema/schema-document.ts';
 import type { RecoveryPlan } from './plan-recovery.ts';
@@ -16,6 +17,8 @@ export interface Target {
   readonly done: ReadonlySet<string>;
   /** Whether an earlier run began it. */
   readonly resumed: boolean;
+  /** An earlier run ended it, and its tenants wait to be reconciled. */
+  readonly finished: boolean;
 }
 
 /**
@@ -39,6 +42,7 @@ export async function takeTarget(client: pg.ClientBase, plan: RecoveryPlan): Pro
       },
     );
   }
+  if (begun === undefined && (await isFinished(client, plan.backup.manifest.id))) return { done: new Set(), resumed: true, finished: true };
   if (begun === undefined) {
     await refuseOccupied(client);
     await refuseUnable(client, plan.schema);
@@ -47,15 +51,23 @@ export async function takeTarget(client: pg.ClientBase, plan: RecoveryPlan): Pro
 create table ${progressSchema}.done (item text primary key, counts jsonb not null default '{}', at timestamptz not null default clock_timestamp())`);
     await client.query(`insert into ${progressSchema}.run values ($1)`, [want]);
     await client.query('commit');
-    return { done: new Set(), resumed: false };
+    return { done: new Set(), resumed: false, finished: false };
   }
   const done = await client.query<{ item: string }>(`select item from ${progressSchema}.done`);
-  return { done: new Set(done.rows.map(({ item }) => item)), resumed: true };
+  return { done: new Set(done.rows.map(({ item }) => item)), resumed: true, finished: false };
 }
 
 /** Records a step in the transaction that makes it. */
 export async function remember(client: pg.ClientBase, item: string, counts: Readonly<Record<string, number>> = {}): Promise<void> {
   await client.query(`insert into ${progressSchema}.done (item, counts) values ($1, $2)`, [item, JSON.stringify(counts)]);
+}
+
+/** A run that was cut off after its last step left nothing to do but to say so. */
+async function isFinished(client: pg.ClientBase, backup: string): Promise<boolean> {
+  const { rows } = await client.query<{ there: boolean }>("select pg_catalog.to_regclass('partywall.registry') is not null as there");
+  if (!rows[0]?.there) return false;
+  const { rowCount } = await client.query('select from partywall.registry g where starts_with(g.reason, $1) limit 1', [`${recoveredPrefix}${backup},`]);
+  return rowCount === 1;
 }
 
 async function beginning(client: pg.ClientBase): Promise<string | undefined> {

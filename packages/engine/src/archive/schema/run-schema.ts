@@ -43,10 +43,10 @@ async function runItem(client: pg.ClientBase, item: SchemaItem, options: RunOpti
 }
 
 async function attempt(client: pg.ClientBase, item: SchemaItem, { searchPath }: { searchPath: string }, { remember }: RunOptions): Promise<void> {
-  await client.query('begin isolation level read committed');
   try {
     await client.query(
-      `set local check_function_bodies = off; set local client_min_messages = warning; set local row_security = off; set local statement_timeout = 0;
+      `begin isolation level read committed;
+set local check_function_bodies = off; set local client_min_messages = warning; set local row_security = off; set local statement_timeout = 0;
 select pg_catalog.set_config('search_path', '${searchPath}', true)`,
     );
     for (const statement of item.statements) await client.query(statement);
