@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { PartywallError } from '../errors.ts';
 import { openFolderStore } from './folder.ts';
 import { openS3Store } from './s3.ts';
-import type { S3Limits } from './s3-client.ts';
+import type { S3Limits } from './s3-limits.ts';
 import { parseS3Url } from './s3-location.ts';
 import type { Store } from './store.ts';
 

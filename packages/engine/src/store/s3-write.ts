@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { setTimeout as wait } from 'node:timers/promises';
 import { PartywallError } from '../errors.ts';
 import { checkKey } from './key.ts';
 import { persist, type S3Bucket, S3Failure, saying } from './s3-client.ts';
@@ -8,6 +9,7 @@ import { headObject, plainTag, sendOptions, writeMark } from './s3-read.ts';
 import type { PutOptions, StoredObject } from './store.ts';
 
 const partsMax = 10_000;
+const abortsMax = 6;
 
 /** One write of an object: what all requests that belong to it share. */
 interface Write {
@@ -188,14 +190,24 @@ async function complete(write: Write, { uploadId, tags, condition }: { uploadId:
   return answer.ETag ? plainTag(answer.ETag) : ((await headObject(bucket, key))?.tag ?? '');
 }
 
-/** Best effort, also after the caller gave up: parts that stay are cleaned by the bucket's own rule, and the first error is the one to tell. */
+/**
+ * Best effort, also after the caller gave up: parts that stay are cleaned by the bucket's own rule, and the first error is the one to tell. A part
+ * whose connection was lost may still be written on the server, and bring the upload back: so it is taken back until it stays away.
+ */
 async function abort(write: Write, uploadId: string): Promise<void> {
   const bucket: S3Bucket = { ...write.bucket, signal: undefined };
-  await persist(bucket, () => bucket.client.send(new bucket.sdk.AbortMultipartUploadCommand({ ...nameOf(write), UploadId: uploadId })), {
-    forMs: bucket.limits.openForMs,
-  }).catch((error: unknown) => {
-    if (!(error instanceof S3Failure)) throw error;
-  });
+  const { firstPauseMs, openForMs: forMs } = bucket.limits;
+  for (let tries = 0, gone = 0; tries < abortsMax && gone < 2; tries += 1) {
+    if (tries > 0) await wait(firstPauseMs * 2 ** tries);
+    try {
+      await persist(bucket, () => bucket.client.send(new bucket.sdk.AbortMultipartUploadCommand({ ...nameOf(write), UploadId: uploadId })), { forMs });
+      gone = 0;
+    } catch (error) {
+      if (!(error instanceof S3Failure)) throw error;
+      if (error.fault.kind !== 'missing') return;
+      gone += 1;
+    }
+  }
 }
 
 /** Full parts, and a last one that may be shorter. */

@@ -1,9 +1,10 @@
 import { PartywallError } from '../errors.ts';
-import { connectBucket, persist, type S3Bucket, S3Failure, type S3Limits, s3Limits, saying } from './s3-client.ts';
+import { connectBucket, persist, type S3Bucket, S3Failure, saying } from './s3-client.ts';
 import { type Conditions, proveConditions } from './s3-conditions.ts';
 import { deleteObject } from './s3-delete.ts';
+import { type S3Limits, s3Limits } from './s3-limits.ts';
 import type { S3Location } from './s3-location.ts';
-import { extendLock } from './s3-lock.ts';
+import { lockExtender } from './s3-lock.ts';
 import { getObject, headObject, listObjects, sendOptions } from './s3-read.ts';
 import { putObject } from './s3-write.ts';
 import type { Store } from './store.ts';
@@ -48,7 +49,7 @@ export async function openS3Store(location: S3Location, { env, signal, limits = 
     },
     list: (prefix) => listObjects(bucket, prefix),
     delete: (key) => deleteObject(bucket, key, now),
-    extendLock: (key, until) => extendLock(bucket, key, until),
+    extendLock: lockExtender(bucket),
     close: async () => bucket.client.destroy(),
   };
 }
