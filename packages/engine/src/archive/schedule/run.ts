@@ -76,13 +76,15 @@ export async function runScheduledBackup(operation: Operation, archive: Archive,
   return { decision, outcome };
 }
 
-/** What is due now; leaves the trace that the schedule runs. */
-export async function lookAtSchedule(operation: Operation, settings: BackupSettings = defaultBackupSettings): Promise<BackupDecision> {
-  await operation.database.pool.query(
-    `insert into partywall_control.backup_schedule as s (since, ticked_at) values ($1, $1)
-on conflict (id) do update set ticked_at = greatest(s.ticked_at, excluded.ticked_at)`,
-    [operation.database.clock()],
-  );
+const tickSql = `insert into partywall_control.backup_schedule as s (since, ticked_at) values ($1, $1) on conflict (id) do update set ticked_at = excluded.ticked_at`;
+
+/** What is due now. @param options.leaveTrace that the schedule runs; false for somebody who only looks */
+export async function lookAtSchedule(
+  operation: Operation,
+  settings: BackupSettings = defaultBackupSettings,
+  { leaveTrace = true }: { readonly leaveTrace?: boolean } = {},
+): Promise<BackupDecision> {
+  if (leaveTrace) await operation.database.pool.query(tickSql, [operation.database.clock()]);
   const decision = decideBackup(await readCircumstances(operation, settings));
   const { rowCount } = await operation.database.pool.query(runningSql);
   // By hand, or of another server: it may give what is due, so nothing is begun beside it.
