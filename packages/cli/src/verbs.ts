@@ -3,6 +3,7 @@ import { registerAdmin } from './commands/admin.ts';
 import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
 import { registerAudit } from './commands/audit.ts';
+import { registerBackupExport } from './commands/backup-export.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerCredentials } from './commands/credentials.ts';
 import { registerDiff } from './commands/diff.ts';
@@ -52,4 +53,5 @@ export const verbs: readonly Register[] = [
   registerEvidence,
   registerAlerts,
   registerKeys,
+  registerBackupExport,
 ];

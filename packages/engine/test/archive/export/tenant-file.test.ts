@@ -129,6 +129,14 @@ describe('a tenant’s file', () => {
     expect(rows).toEqual([{ messages: 120, keys: 4 }]);
   });
 
+  it('names its tables by their references, in whatever order the source has them', async () => {
+    const source = await opened('demo-tenant');
+    const { manifest } = await written({ ...source, tables: source.tables.toReversed() }).finally(() => source.close());
+    const names = manifest.tables.map(({ name }) => name);
+    expect(names[0]).toBe('analytics.tenants');
+    expect(names.indexOf('analytics.agents')).toBeLessThan(names.indexOf('analytics.messages'));
+  });
+
   it('holds nothing of another tenant', async () => {
     const { file } = await exported('demo-tenant');
     const cwd = await unpacked(file);
