@@ -4,6 +4,9 @@ import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerBackupExport } from './commands/backup-export.ts';
+import { registerBackupRetention } from './commands/backup-retention.ts';
+import { registerBackupSchedule } from './commands/backup-schedule.ts';
+import { registerBackupStatus } from './commands/backup-status.ts';
 import { registerCheck } from './commands/check.ts';
 import { registerCredentials } from './commands/credentials.ts';
 import { registerDiff } from './commands/diff.ts';
@@ -14,6 +17,7 @@ import { registerKeys } from './commands/keys.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerPlans } from './commands/plans.ts';
 import { registerQuotas } from './commands/quotas.ts';
+import { registerRestore } from './commands/restore.ts';
 import { registerRollback } from './commands/rollback.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerTenants } from './commands/tenants.ts';
@@ -53,5 +57,9 @@ export const verbs: readonly Register[] = [
   registerEvidence,
   registerAlerts,
   registerKeys,
+  registerRestore,
   registerBackupExport,
+  registerBackupStatus,
+  registerBackupSchedule,
+  registerBackupRetention,
 ];
