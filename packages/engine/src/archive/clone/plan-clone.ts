@@ -87,7 +87,7 @@ export function planClone(facts: CloneFacts): ClonePlan {
   for (const table of facts.live) undecided.push(...uniquesLeft(facts, table, fills));
   followReferences(facts, byName, fills); // of what has just become new
   undecided.push(...brokenRules(facts, byName, fills));
-  undecided.push(...facts.alignment.problems);
+  undecided.push(...problemsOf(facts.alignment, facts.live));
   const aligned = new Map(facts.alignment.tables.map((table) => [table.live.relation.table, table]));
   const tables = facts.live.map((table, at): CloneTable => {
     const from = aligned.get(table.relation.table);
@@ -110,7 +110,8 @@ function decideFills({ model, catalog, live, uniques }: CloneFacts, byName: Read
     fills.set(table.relation.table, own);
     if (table.isRoot) {
       const { profile, status } = model.tenant;
-      for (const of of ['name', 'slug', 'plan', 'contactEmail'] as const) if (profile[of] !== undefined) own.set(profile[of], { kind: 'profile', of });
+      for (const each of ['name', 'slug', 'plan', 'contactEmail'] as const)
+        if (profile[each] !== undefined) own.set(profile[each], { kind: 'profile', of: each });
       if (status) own.set(status.column, { kind: 'status' });
       // As provisioning makes it.
       if (keyFamily(typeOf(table, table.tenantColumn)) === 'text' && generator(catalog, table, table.tenantColumn) === undefined)
@@ -257,8 +258,14 @@ function brokenRules({ model, live }: CloneFacts, byName: ReadonlyMap<TableName,
   );
 }
 
+/** What stands in the way of writing rows where none are: that a table has no key does not, because none has to be told from another. */
+export function problemsOf(alignment: Alignment, live: readonly TransferTable[]): string[] {
+  const keyless = live.flatMap(({ relation, key }) => (key.length === 0 ? [`${relation.table} has no key`] : []));
+  return alignment.problems.filter((problem) => !keyless.some((start) => problem.startsWith(start)));
+}
+
 /** References to rows that are inserted later, or in the same table. `[table, ...later]` are those that are not there yet. */
-function waiting(table: TransferTable, notYet: readonly TransferTable[], rows: number): { deferred: string[]; whole: boolean; stuck: string[] } {
+export function waiting(table: TransferTable, notYet: readonly TransferTable[], rows: number): { deferred: string[]; whole: boolean; stuck: string[] } {
   const deferred: string[] = [];
   const stuck: string[] = [];
   let whole = false;
