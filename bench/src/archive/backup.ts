@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,8 +6,8 @@ import { z } from 'zod';
 import type { BenchContext } from '../harness.ts';
 import { atMost, type BenchResult, median } from '../report.ts';
 import type { ArchiveDatabase } from './database.ts';
+import { bin, run, timed } from './shell.ts';
 
-const bin = '/usr/lib/postgresql/15/bin';
 const outcome = z.object({ objects: z.int(), bytes: z.int(), unchanged: z.int(), peakBytes: z.int() });
 type Outcome = z.output<typeof outcome> & { readonly seconds: number };
 
@@ -89,22 +88,4 @@ async function change(url: string, tenants: readonly string[]): Promise<void> {
   } finally {
     await client.end();
   }
-}
-
-/** Seconds of a line of shell. */
-async function timed(line: string): Promise<number> {
-  const began = performance.now();
-  await run(['bash', '-o', 'pipefail', '-c', line]);
-  return (performance.now() - began) / 1000;
-}
-
-async function run([command = '', ...args]: readonly string[]): Promise<{ stdout: string }> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  const pieces: Buffer[] = [];
-  child.stdout.on('data', (piece: Buffer) => pieces.push(piece));
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  child.once('error', reject);
-  child.once('close', (status) => (status === 0 ? resolve() : reject(new Error(`${command} ended with ${status}`))));
-  await promise;
-  return { stdout: Buffer.concat(pieces).toString('utf8') };
 }
