@@ -14,9 +14,11 @@ import { registerDoctor } from './commands/doctor.ts';
 import { registerEvidence } from './commands/evidence.ts';
 import { registerInit } from './commands/init.ts';
 import { registerKeys } from './commands/keys.ts';
+import { registerLedger } from './commands/ledger.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerPlans } from './commands/plans.ts';
 import { registerQuotas } from './commands/quotas.ts';
+import { registerRecover } from './commands/recover.ts';
 import { registerRestore } from './commands/restore.ts';
 import { registerRollback } from './commands/rollback.ts';
 import { registerServe } from './commands/serve.ts';
@@ -62,4 +64,6 @@ export const verbs: readonly Register[] = [
   registerBackupStatus,
   registerBackupSchedule,
   registerBackupRetention,
+  registerRecover,
+  registerLedger,
 ];
