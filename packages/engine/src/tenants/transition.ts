@@ -75,6 +75,7 @@ export async function changeStatus(
   await client.query(setApplicationPath(model));
   await lockRoot(client, model, input.tenant);
   const { row, before } = await lockTenant(client, input.tenant);
+  await refusePlaced(client, action, input.tenant);
   const decision = decide({ ...before, held: before.hold !== null }, action, now, input.force);
   if (decision.kind === 'refused') throw refused(before, action, decision);
   if (decision.kind === 'same') return { tenant: before, changed: false };
@@ -99,6 +100,19 @@ where d.tenant_id = $1 returning ${tenantColumns}`,
   const after = rows[0];
   if (!after) throw unknownTenant(before.id);
   return { tenant: tenantOf(after), changed: true };
+}
+
+/** The database that holds a tenant owns its status. */
+async function refusePlaced(client: pg.ClientBase, action: TenantAction, tenant: string): Promise<void> {
+  const { rows } = await client.query<{ placement: string }>(
+    'select g.placement from partywall.registry g where g.tenant_id::text = $1 and g.placement is not null',
+    [tenant],
+  );
+  const placement = rows[0]?.placement;
+  if (placement === undefined) return;
+  throw new PartywallError('transition_refused', `cannot ${action} tenant ${JSON.stringify(tenant)}: it is placed in ${placement}`, {
+    hint: 'ask in the database that it is placed in, or move it back first',
+  });
 }
 
 /** Locks the directory's row until the transaction ends. */

@@ -4,7 +4,6 @@ import { appendAudit } from '../../audit/append.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { readCatalog } from '../../catalog/read-catalog.ts';
 import { setApplicationPath } from '../../db/application-path.ts';
-import { sqlState } from '../../db/connect.ts';
 import type { Operation } from '../../db/operation.ts';
 import { ident } from '../../db/sql.ts';
 import { PartywallError } from '../../errors.ts';
@@ -28,6 +27,7 @@ import { type IdMap, makeIdMaps, mapOf } from './id-maps.ts';
 import { type Inserted, type Insertion, insertRows, removeStrangers } from './insert-rows.ts';
 import { type ClonePlan, planClone } from './plan-clone.ts';
 import { holdEqual, holdNeighbours, takeBaseline } from './prove-clone.ts';
+import { refusedByRows } from './refused-by-rows.ts';
 import { readUniques } from './unique-facts.ts';
 
 export interface CloneInput {
@@ -90,7 +90,7 @@ export async function cloneTenant(operation: Operation, source: TenantSource, in
       () => false,
     );
     close(usable);
-    throw refusal(error, source.tenant);
+    throw refusedByRows(error, `cloning tenant ${source.tenant}`);
   }
 }
 
@@ -172,15 +172,12 @@ async function clone(client: pg.PoolClient, cloning: Cloning): Promise<CloneRepo
 async function decide(client: pg.ClientBase, { operation, source }: Cloning, catalog: Catalog) {
   const { model } = operation.database;
   const live = await sourceTables(client, model, catalog);
-  const keyless = new Set(live.flatMap(({ relation, key }) => (key.length === 0 ? [`${relation.table} has no key`] : [])));
   const alignment = alignSource(source.tables, live, model);
-  // Nothing is compared with rows that are there, so none has to be told from another.
-  const problems = alignment.problems.filter((problem) => ![...keyless].some((start) => problem.startsWith(start)));
   const uniques = await readUniques(
     client,
     live.map(({ relation }) => relation),
   );
-  const plan: ClonePlan = planClone({ model, catalog, live, uniques, alignment: { ...alignment, problems } });
+  const plan: ClonePlan = planClone({ model, catalog, live, uniques, alignment });
   return { plan, aligned: alignment.tables };
 }
 
@@ -290,16 +287,4 @@ function contentHash({ source, input }: Cloning): Buffer {
   return createHash('sha256')
     .update(JSON.stringify(asked.map((part) => part ?? null)))
     .digest();
-}
-
-/** What the rows themselves cause: constraints, quotas, triggers that raise. The server's own troubles stay what they are. */
-function refusal(error: unknown, tenant: string): unknown {
-  const state = sqlState(error);
-  if (!(error instanceof Error) || state === undefined || !/^(?:22|23|27|44|P0|PW|0A|42)/.test(state)) return error;
-  const named = ['table', 'column', 'constraint'].flatMap((part) => {
-    const name: unknown = Reflect.get(error, part);
-    return typeof name === 'string' ? [`${part} ${name}`] : [];
-  });
-  const what = /^P[0W]/.test(state) ? error.message.slice(0, 200) : [...named, `SQLSTATE ${state}`].join(', ');
-  return new PartywallError('restore_conflict', `cloning tenant ${tenant}: the database refuses: ${what}`, { cause: error });
 }
