@@ -12,6 +12,7 @@ export type { Principal, TenantRole } from './people/principal.ts';
 export { signSessionToken } from './people/session-token.ts';
 export { partywall, type ServerOptions } from './plugin.ts';
 export { Problem, problem, type ServerErrorCode, serverErrors } from './problem.ts';
+export type { ArchiveOptions } from './routes/backups.ts';
 export { schedules } from './schedules.ts';
 export { filledText, optionalBody, text } from './schemas.ts';
 export { type LogLevel, logLevels, type RunningServer, type ServeOptions, serve } from './serve.ts';

@@ -1,4 +1,14 @@
-import { type Actor, type ControlDatabase, type Durable, inProcess, type Operation, type SlowQueryLog, works } from '@partywall/engine';
+import {
+  type Actor,
+  archiveWorks,
+  type ControlDatabase,
+  type Durable,
+  inProcess,
+  type Operation,
+  type SlowQueryLog,
+  type Works,
+  works,
+} from '@partywall/engine';
 import { run } from '@partywall/wall';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import fp from 'fastify-plugin';
@@ -22,6 +32,7 @@ import { problem, problemOf } from './problem.ts';
 import { recordForeignId, recordRefusal, targetOf } from './refusals.ts';
 import { registerAlerts } from './routes/alerts.ts';
 import { registerAudit } from './routes/audit.ts';
+import { type ArchiveOptions, registerBackups } from './routes/backups.ts';
 import { registerHealth } from './routes/health.ts';
 import { registerIncidents } from './routes/incidents.ts';
 import { registerMetrics } from './routes/metrics.ts';
@@ -48,6 +59,8 @@ export interface ServerOptions {
   readonly slowQueries?: SlowQueryLog;
   /** How alerts reach their receivers; mail goes through `people.mail` unless another is given. */
   readonly delivery?: DeliveryOptions;
+  /** Where backups are kept; without one none are made, and routes that need it answer 409. */
+  readonly archive?: ArchiveOptions;
 }
 
 declare module 'fastify' {
@@ -98,7 +111,7 @@ export const partywall = fp<ServerOptions>(
     });
     app.addHook('onRequest', (request) => admit(request, people, denials));
     const meter = registerMeter(app, options.database);
-    const durable = options.durable ?? inProcess(options.database, works);
+    const durable = options.durable ?? inProcess(options.database, worksOf(options.archive));
     // One that was given belongs to whoever gave it.
     if (!options.durable) app.addHook('onClose', () => durable.stop());
     registerIdempotency(app, options.database.pool, options.people.secret);
@@ -118,10 +131,16 @@ export const partywall = fp<ServerOptions>(
       registerPlans(own);
       registerQuotas(own, meter);
       registerTransfer(own, options);
+      registerBackups(own, { durable, archive: options.archive });
     });
   },
   { name: 'partywall', fastify: '5.x' },
 );
+
+/** Everything that takes time, of a server with an archive or without. */
+export function worksOf(archive: ArchiveOptions | undefined): Works {
+  return archive ? { ...works, ...archiveWorks(archive.open, archive.settings) } : works;
+}
 
 /** Refuses a route that does not say who may use it, and puts the others into their tenant's context. */
 function declareAccess(route: RouteOptions): void {

@@ -1,5 +1,6 @@
 import {
   anchorAudit,
+  applyRetention,
   type ControlDatabase,
   evaluateAlerts,
   type Operation,
@@ -9,13 +10,16 @@ import {
   purgeRetained,
   type Schedule,
   surveyUsage,
+  tickBackups,
+  withOpened,
 } from '@partywall/engine';
+import type { ArchiveOptions } from './routes/backups.ts';
 
 /**
  * What the control plane does by itself, in UTC. Of all servers of a database one does each; what fails is tried again at its next time. Each is also a
  * command, for whoever mounts the server without `serve`.
  */
-export function schedules(database: ControlDatabase): Schedule[] {
+export function schedules(database: ControlDatabase, archive?: ArchiveOptions): Schedule[] {
   const operation: Operation = { database, actor: { kind: 'system', id: 'schedule' } };
   const every = (name: string, cron: string, work: (operation: Operation) => Promise<unknown>): Schedule => ({
     name,
@@ -37,6 +41,27 @@ export function schedules(database: ControlDatabase): Schedule[] {
       cron: '40 3 * * *',
       run: async (durable) => {
         await purgeRetained(operation, durable);
+      },
+    },
+    ...(archive ? archiveSchedules(operation, archive) : []),
+  ];
+}
+
+/** Often, because it decides by itself what is due. */
+function archiveSchedules(operation: Operation, archive: ArchiveOptions): Schedule[] {
+  return [
+    {
+      name: 'backup.tick',
+      cron: '*/5 * * * *',
+      run: async (durable) => {
+        await tickBackups(operation, durable, archive);
+      },
+    },
+    {
+      name: 'backup.retention',
+      cron: '50 4 * * *',
+      run: async () => {
+        await withOpened(archive.open, (opened) => applyRetention(operation, opened, { settings: archive.settings }));
       },
     },
   ];

@@ -12,14 +12,13 @@ import {
   startDurable,
   systemDatabaseUrl,
   type TenancyModel,
-  works,
 } from '@partywall/engine';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type pg from 'pg';
 import { boundedServer } from './limits.ts';
 import { structuredLogs } from './logging.ts';
 import { peopleProblems } from './people/people-options.ts';
-import { partywall, type ServerOptions } from './plugin.ts';
+import { partywall, type ServerOptions, worksOf } from './plugin.ts';
 import { schedules } from './schedules.ts';
 
 /** The control plane as a server of its own. */
@@ -84,7 +83,14 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   });
   try {
     const onTrouble = (message: string): void => app.log.warn({ trouble: message }, 'work beside requests failed');
-    durable = await startDurable({ database, systemDatabaseUrl: systemDatabaseUrl(url), works, schedules: schedules(database), onTrouble });
+    const { archive } = server;
+    durable = await startDurable({
+      database,
+      systemDatabaseUrl: systemDatabaseUrl(url),
+      works: worksOf(archive),
+      schedules: schedules(database, archive),
+      onTrouble,
+    });
     await app.register(partywall, { ...server, database, durable });
     return { url: await app.listen({ host, port }), close };
   } catch (error) {

@@ -72,6 +72,12 @@ super_admin  none  -            DELETE  /api/admin/tenants/:id/legal-hold
 super_admin  none  -            POST    /api/admin/tenants/:id/notify
 super_admin  none  -            GET     /api/admin/certificates
 super_admin  none  -            GET     /api/admin/certificates/:tenantId
+super_admin  none  -            GET     /api/admin/backups
+super_admin  none  -            GET     /api/admin/backups/status
+super_admin  none  -            GET     /api/admin/backups/:id
+super_admin  none  -            POST    /api/admin/backups
+super_admin  none  -            POST    /api/admin/backups/retention
+tenant_admin query -            GET     /api/tenants/backups
 super_admin  none  -            GET     /api/admin/operations
 super_admin  none  -            GET     /api/admin/operations/:id
 super_admin  none  -            POST    /api/admin/audit/verify

@@ -1,7 +1,8 @@
 import path from 'node:path';
-import { PartywallError } from '@partywall/engine';
+import { backupSettings, openArchive, PartywallError } from '@partywall/engine';
 import type { LogLevel, ServeOptions } from '@partywall/server';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { archiveSettings } from '../archive.ts';
 import { loadConfig } from '../config-file.ts';
 import type { Answer, CommandContext, Start } from '../context.ts';
 import { keyringFolder, serviceUrl } from '../control.ts';
@@ -26,7 +27,7 @@ export function registerServe(program: Command, start: Start): void {
       'Serve the control plane over HTTP: tenants, people, quotas, usage, alerts, audit. Connects as the service role, whose connection string is ' +
         '--url or PARTYWALL_SERVICE_URL. PARTYWALL_SECRET, at least 32 bytes and the same for all servers, signs sessions. Refuses to start with a ' +
         'list of all that is wrong. PARTYWALL_SMTP_URL is the mail server for alerts and invitations, PARTYWALL_METRICS_TOKEN the ' +
-        'bearer token of /metrics. Ctrl-C and SIGTERM let requests end first.',
+        'bearer token of /metrics. With PARTYWALL_ARCHIVE and PARTYWALL_ESCROW it backs up by schedule. Ctrl-C and SIGTERM let requests end first.',
     )
     .option('--port <port>', 'port to listen on (default: PORT, else 5000)', parsePort)
     .option('--host <address>', 'address to listen on (default: HOST, else 127.0.0.1)')
@@ -83,6 +84,7 @@ async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<Ser
       ...(delivery.mail && { mail: delivery.mail }),
     },
     delivery,
+    ...(env['PARTYWALL_ARCHIVE'] && { archive: { open: () => openArchive(archiveSettings(ctx)), settings: backupSettings(env) } }),
     trustProxy: flags.trustProxy ?? list(env['PARTYWALL_TRUST_PROXY']),
     ...(env['PARTYWALL_METRICS_TOKEN'] && { metricsToken: env['PARTYWALL_METRICS_TOKEN'] }),
     ...(flags.logLevel && { logLevel: flags.logLevel }),
