@@ -10,6 +10,7 @@ import {
   purgeRetained,
   type Schedule,
   surveyUsage,
+  syncLedger,
   tickBackups,
   withOpened,
 } from '@partywall/engine';
@@ -55,6 +56,14 @@ function archiveSchedules(operation: Operation, archive: ArchiveOptions): Schedu
       cron: '*/5 * * * *',
       run: async (durable) => {
         await tickBackups(operation, durable, archive);
+      },
+    },
+    {
+      // Not on the minutes of the backups. What happened between the last time and a disaster is what a restore cannot know.
+      name: 'ledger.sync',
+      cron: '3-59/5 * * * *',
+      run: async () => {
+        await withOpened(archive.open, (opened) => syncLedger(operation, opened));
       },
     },
     {

@@ -25,7 +25,7 @@ export function registerLedger(program: Command, start: Start): void {
 
   ledger
     .command('sync')
-    .description('Write down what the ledger does not know yet. The schedule does it by itself, and so does each backup.')
+    .description('Write down what the ledger does not know yet. The schedule does it every five minutes.')
     .addHelpText('after', helpEnding({ 0: 'written, or nothing to write', 1: 'refused', 2: 'could not be asked' }, ['partywall ledger sync']))
     .action(start(sync));
 

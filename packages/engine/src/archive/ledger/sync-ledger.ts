@@ -16,7 +16,7 @@ export interface LedgerSync {
 
 /**
  * Brings the ledger up to what the database says, whoever changed it: the control plane, the application's own status column, or nobody for as long as the
- * store was down. Called before each backup and by the schedule.
+ * store was down. Called by the schedule.
  *
  * @throws PartywallError restore_refused (the database came from a backup and was not reconciled: its past must not become the ledger's present),
  *   store_unavailable, archive_damaged
