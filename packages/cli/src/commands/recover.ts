@@ -88,7 +88,8 @@ function recoverText(report: RecoverReport): string {
     `${did} backup ${report.backup} of ${report.at} into ${report.target}${report.resumed ? ', going on where it was' : ''}`,
     `  platform: ${report.platform.rows} rows`,
     ...tiers,
-    ...(report.leftOut > 0 ? [`  ${report.leftOut} tenants of other tiers were left out, and cannot be entered`] : []),
+    ...(report.leftOut > 0 ? [`  ${report.leftOut} tenants were left out, and cannot be entered`] : []),
+    ...(report.retired > 0 ? [`  ${report.retired} of them were removed from this backup by retention: restore them from a later one`] : []),
     ...(report.erased > 0 ? [`  ${report.erased} subjects were erased since: their keys are gone, and so are they`] : []),
     ...(report.findings === null
       ? []

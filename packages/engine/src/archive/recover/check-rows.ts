@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { to as copyTo } from 'pg-copy-streams';
-import { ident, identList } from '../../db/sql.ts';
+import { ident, identList, literal } from '../../db/sql.ts';
 import { PartywallError } from '../../errors.ts';
 import { quoted } from '../../model/table-name.ts';
 import { pinTexts } from '../../tenants/transfer/session.ts';
@@ -67,7 +67,7 @@ export async function checkContent(client: pg.Client, plan: RecoveryPlan, { subj
       const live = await digestRows(
         client.query(
           copyTo(
-            `copy (select ${columns} from ${sourceOf(plan, name)} t where ${ident(stored.tenantColumn ?? '')}::text = '${(tenant ?? '').replaceAll("'", "''")}') to stdout`,
+            `copy (select ${columns} from ${sourceOf(plan, name)} t where ${ident(stored.tenantColumn ?? '')}::text = ${literal(tenant ?? '')}) to stdout`,
           ),
         ),
       );

@@ -6,6 +6,7 @@ import type { Manifest, ManifestSubject, ManifestTable } from '../format/manifes
 import { type Tier, tierOrder } from '../ledger/reconcile-plan.ts';
 import { readSchema } from '../read/backup-source.ts';
 import { type Backup, refOf } from '../read/open-backup.ts';
+import { retiredSubjects } from '../read/retired-subjects.ts';
 import { parseSchema, type SchemaDdl } from '../schema/schema-document.ts';
 import { fieldOf, readLines } from './copy-lines.ts';
 
@@ -42,8 +43,10 @@ export interface RecoveryPlan {
   readonly tables: readonly RecoveryTable[];
   readonly platform: RecoverySubject;
   readonly tiers: readonly RecoveryTier[];
-  /** Tenants of tiers that were not asked for. */
+  /** Tenants of tiers that were not asked for, and those that the backup holds no longer. */
   readonly leftOut: readonly RecoverySubject[];
+  /** Of those left out, the ones whose rows retention has removed from this backup. */
+  readonly retired: number;
   /** Subjects whose keys are gone: they were erased, and cannot come back. */
   readonly erased: number;
 }
@@ -68,7 +71,10 @@ export async function planRecovery(archive: Archive, backup: Backup, tiers: read
   });
   const platform = readable.find(({ ref }) => ref === platformRef);
   if (!platform) throw refused('it holds nothing of the platform');
-  const tenants = readable.filter((subject) => subject !== platform);
+  const gone = await retiredSubjects(archive, manifest.id);
+  if (gone.has(platformRef)) throw refused('retention has removed what belongs to the platform from it');
+  const tenants = readable.filter((subject) => subject !== platform && !gone.has(subject.ref));
+  const retired = readable.filter(({ ref }) => gone.has(ref));
   const tierOf = await readTiers(backup, platformRef, tables, tenants);
   const wanted = tierOrder.filter((tier) => tiers.includes(tier));
   return {
@@ -77,7 +83,8 @@ export async function planRecovery(archive: Archive, backup: Backup, tiers: read
     tables,
     platform,
     tiers: wanted.map((tier) => ({ tier, depth: depths[tier], subjects: tenants.filter(({ ref }) => tierOf.get(ref) === tier) })),
-    leftOut: tenants.filter(({ ref }) => !wanted.some((tier) => tierOf.get(ref) === tier)),
+    leftOut: [...tenants.filter(({ ref }) => !wanted.some((tier) => tierOf.get(ref) === tier)), ...retired],
+    retired: retired.length,
     erased: manifest.subjects.length - readable.length,
   };
 }

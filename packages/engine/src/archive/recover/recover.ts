@@ -66,6 +66,8 @@ export interface RecoverReport {
   readonly tiers: readonly RecoverTierReport[];
   readonly platform: { readonly rows: number; readonly bytes: number };
   readonly leftOut: number;
+  /** Of those, tenants whose rows retention has removed from this backup: a later one has them. */
+  readonly retired: number;
   /** Subjects without a key: erased since. */
   readonly erased: number;
   readonly roles: readonly MadeRole[];
@@ -272,6 +274,7 @@ function report(plan: RecoveryPlan, { into }: RecoverInput, outcome: Outcome): R
     }),
     platform: { rows: plan.platform.rows, bytes: plan.platform.bytes },
     leftOut: plan.leftOut.length,
+    retired: plan.retired,
     erased: plan.erased,
     roles: outcome.roles ?? [],
     notes: [...plan.schema.unsupported, ...manifest.left],
