@@ -183,16 +183,6 @@ describe('retention', () => {
     expect((await retain()).retired).toBeGreaterThan(0);
   });
 
-  test('what is locked stays, is reported, and goes when its lock has ended', async () => {
-    if (!archive.store.can.lock) return;
-    const tenant = await fixture.tenant('Locked', 'pro');
-    await makeBackup(archive, { at: night(203), tenants: [tenant] });
-    const locked = await makeBackup(archive, { at: night(201), tenants: [tenant], lockUntil: new Date(Date.now() + 3_600_000) });
-    for (const days of [2, 1, 0]) await makeBackup(archive, { at: night(days), tenants: [tenant] });
-    expect(await retain()).toMatchObject({ removed: 0, problems: [expect.stringContaining('locked')] });
-    expect(await backupIds(archive)).toContain(locked);
-  });
-
   test('two at once come to the same end', async () => {
     const [free, pro] = [await fixture.tenant('Free 2', 'free'), await fixture.tenant('Pro 2', 'pro')];
     for (const days of [203, 201, 40, 20, 10, 2, 1, 0]) await makeBackup(archive, { at: night(days), tenants: [free, pro] });
