@@ -8,6 +8,7 @@ import { registerBackupRetention } from './commands/backup-retention.ts';
 import { registerBackupSchedule } from './commands/backup-schedule.ts';
 import { registerBackupStatus } from './commands/backup-status.ts';
 import { registerCheck } from './commands/check.ts';
+import { registerClone } from './commands/clone.ts';
 import { registerCredentials } from './commands/credentials.ts';
 import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
@@ -16,6 +17,7 @@ import { registerInit } from './commands/init.ts';
 import { registerKeys } from './commands/keys.ts';
 import { registerLedger } from './commands/ledger.ts';
 import { registerMigrate } from './commands/migrate.ts';
+import { registerMove } from './commands/move.ts';
 import { registerPlans } from './commands/plans.ts';
 import { registerQuotas } from './commands/quotas.ts';
 import { registerRecover } from './commands/recover.ts';
@@ -66,4 +68,6 @@ export const verbs: readonly Register[] = [
   registerBackupRetention,
   registerRecover,
   registerLedger,
+  registerClone,
+  registerMove,
 ];
