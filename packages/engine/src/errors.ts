@@ -65,7 +65,7 @@ export const engineErrors = {
   backup_refused: { exit: 1, status: 409, hint: 'the message names what could not be backed up and what to change' },
   restore_refused: { exit: 1, status: 409, hint: 'the message says what stands in the way' },
   restore_conflict: { exit: 1, status: 409, hint: 'the list names the rows; change them here, or restore another backup' },
-  key_missing: { exit: 1, hint: 'the keyring or its escrow copy that made the backup is needed; the key of an erased tenant is gone for good' },
+  key_missing: { exit: 1, status: 409, hint: 'the keyring or its escrow copy that made the backup is needed; the key of an erased tenant is gone for good' },
   escrow_unverified: { exit: 2, hint: 'run `partywall keys list` to see what differs, and set PARTYWALL_ESCROW to where the copy is' },
   placement_unknown: { exit: 2, status: 404, hint: 'set PARTYWALL_PLACEMENT_<NAME> to the connection string of that database' },
   move_refused: { exit: 1, status: 409, hint: 'the message says what stands in the way' },

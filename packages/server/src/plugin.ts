@@ -5,6 +5,7 @@ import {
   type Durable,
   inProcess,
   type Operation,
+  restoreWorks,
   type SlowQueryLog,
   type Works,
   works,
@@ -40,6 +41,7 @@ import { processRegistry } from './routes/metrics-registry.ts';
 import { registerPeople } from './routes/people.ts';
 import { registerPlans } from './routes/plans.ts';
 import { registerQuotas } from './routes/quotas.ts';
+import { registerRestores } from './routes/restores.ts';
 import { registerTenants } from './routes/tenants.ts';
 import { registerTenantDeletion } from './routes/tenants-delete.ts';
 import { registerTransfer } from './routes/transfer.ts';
@@ -132,6 +134,7 @@ export const partywall = fp<ServerOptions>(
       registerQuotas(own, meter);
       registerTransfer(own, options);
       registerBackups(own, { durable, archive: options.archive });
+      registerRestores(own, { durable, archive: options.archive });
     });
   },
   { name: 'partywall', fastify: '5.x' },
@@ -139,7 +142,7 @@ export const partywall = fp<ServerOptions>(
 
 /** Everything that takes time, of a server with an archive or without. */
 export function worksOf(archive: ArchiveOptions | undefined): Works {
-  return archive ? { ...works, ...archiveWorks(archive.open, archive.settings) } : works;
+  return archive ? { ...works, ...archiveWorks(archive.open, archive.settings), ...restoreWorks(archive.open) } : works;
 }
 
 /** Refuses a route that does not say who may use it, and puts the others into their tenant's context. */

@@ -66,6 +66,7 @@ super_admin  none  -            POST    /api/admin/tenants/:id/suspend
 super_admin  none  -            POST    /api/admin/tenants/:id/reactivate
 super_admin  none  -            POST    /api/admin/tenants/:id/cancel
 super_admin  none  -            POST    /api/admin/tenants/:id/restore
+super_admin  none  -            POST    /api/admin/tenants/:id/restore-from-backup
 super_admin  none  -            POST    /api/admin/tenants/:id/delete
 super_admin  none  -            PUT     /api/admin/tenants/:id/legal-hold
 super_admin  none  -            DELETE  /api/admin/tenants/:id/legal-hold
