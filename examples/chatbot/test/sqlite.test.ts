@@ -1,12 +1,13 @@
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { connect, openSqlite, parseModel, plainSource, sqliteSource, type TenantSource, unownedRows } from '@partywall/engine';
+import { connect, openSqlite, parseModel, plainSource, readCatalog, restoreFrom, sqliteSource, type TenantSource, unownedRows } from '@partywall/engine';
 import { expect, test } from 'vitest';
 import { createDatabase } from '../../../test/support/database.ts';
 import tenancy from '../partywall.config.ts';
 import { demoTenants } from '../src/demo-tenants.ts';
 import { loadChatbot, loadSqlite } from '../src/load.ts';
+import { walledChatbot } from './walled-chatbot.ts';
 
 const clock = (): Date => new Date('2026-11-21T02:00:00Z');
 const model = parseModel(tenancy);
@@ -48,5 +49,33 @@ test('every tenant of the SQLite file has the rows that it has in PostgreSQL, an
   } finally {
     await file.close();
     await fs.rm(folder, { recursive: true, force: true });
+  }
+});
+
+test('a tenant of the SQLite file is restored into the walled PostgreSQL database, and no neighbour’s row is touched', async () => {
+  const { database, control, folder } = await walledChatbot();
+  const rowsOf = async (of: string): Promise<unknown> =>
+    (
+      await database.query(
+        `select to_jsonb(t) as row from audit_messages t where partywall_tenant_id ${of} 'demo-tenant' union all select to_jsonb(t) from channel_messages t where tenant_id ${of} 'demo-tenant' union all select to_jsonb(t) from agents t where tenant_id ${of} 'demo-tenant' order by 1`,
+      )
+    ).rows;
+  const [own, others] = [await rowsOf('='), await rowsOf('<>')];
+  await database.query(
+    "delete from agents where tenant_id = 'demo-tenant'; update audit_messages set content = 'spoiled' where partywall_tenant_id = 'demo-tenant'",
+  );
+  await loadSqlite(path.join(folder, 'admin.db'));
+  const client = await connect(database.url, { purpose: 'test' });
+  const into = await readCatalog(client);
+  await client.end();
+  const file = await openSqlite(path.join(folder, 'admin.db'), { model: control.model, workFolder: path.join(folder, 'work'), clock });
+  try {
+    const operation = { database: control, actor: { kind: 'operator', id: 'test' } } as const;
+    const report = await restoreFrom(operation, sqliteSource(file, 'demo-tenant', { into }), { undo: async () => 'none', prove: 'hash' });
+    expect(report).toMatchObject({ applied: true, tables: expect.arrayContaining([expect.objectContaining({ table: 'public.audit_messages', updated: 2 })]) });
+    expect(await rowsOf('=')).toEqual(own);
+    expect(await rowsOf('<>')).toEqual(others);
+  } finally {
+    await file.close();
   }
 });
