@@ -1,18 +1,19 @@
-import { randomBytes } from 'node:crypto';
 import os from 'node:os';
 import path from 'node:path';
 import { appendAudit } from '../../audit/append.ts';
 import type { Operation } from '../../db/operation.ts';
 import { PartywallError } from '../../errors.ts';
 import { tenantSubject } from '../../keyring/data-keys.ts';
-import { type Archive, backupId } from '../archive.ts';
+import type { Archive } from '../archive.ts';
 import { type DataClass, dataClasses } from '../format/manifest.ts';
 import { schemaTable } from '../read/backup-source.ts';
+import { backupIds } from '../read/list-backups.ts';
 import { writeSchema } from '../schema/schema-document.ts';
 import { backupFailure } from './backup-failure.ts';
 import { findPredecessors, type Predecessors } from './base.ts';
 import { type Changes, type ChangesInput, compare, everything } from './changes.ts';
 import { type Marks, openMarks } from './marks.ts';
+import { nextId } from './next-id.ts';
 import { planReading, type TablePlan } from './plan-reading.ts';
 import type { ReaderStart } from './reading/protocol.ts';
 import { type Readers, startReaders } from './reading/readers.ts';
@@ -69,8 +70,8 @@ const classesHere: readonly DataClass[] = dataClasses.filter((each) => each !== 
 export async function runBackup(operation: Operation, archive: Archive, input: BackupInput, options: BackupOptions = {}): Promise<BackupReport> {
   const classes = parseInput(input);
   const { clock } = operation.database;
-  const id = backupId(clock(), randomBytes(4).toString('hex'));
   try {
+    const id = nextId(await backupIds(archive), clock());
     const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [] });
     const report = await backUp({ operation, archive, input, options, classes, id, snapshot }).finally(snapshot.close);
     if (!report.dryRun) await record(operation, input, report);
@@ -94,9 +95,6 @@ export interface BackupRun {
 async function backUp(run: BackupRun): Promise<BackupReport> {
   const { operation, archive, input, id, snapshot } = run;
   const predecessors = await findPredecessors(archive, snapshot.lineage);
-  if (predecessors.previous && predecessors.previous.manifest.id >= id) {
-    throw new PartywallError('backup_refused', `naming the backup ${id}: ${predecessors.previous.manifest.id} is there already, so the clock is behind`);
-  }
   const subjects = await subjectsOf(run);
   const sources = snapshot.sources.filter((source) => run.classes.includes(source.class) && (input.tenants === undefined || source.owner.kind !== 'platform'));
   const work = await openWorkFolder(archive.workFolder, id);
