@@ -86,6 +86,12 @@ describe('the ledger', () => {
     await writeFile(file(2), second);
     await rm(file(3));
     await expect(readLedger(archive)).rejects.toThrow();
+    // What was written in its place is signed too, and yet not what the next one follows.
+    const fourth = await readFile(file(4));
+    await rm(file(4));
+    await appendLedger(archive, [record('instead')], at);
+    await writeFile(file(4), fourth);
+    await expect(readLedger(archive)).rejects.toMatchObject({ code: 'archive_damaged', message: expect.stringContaining('does not follow') });
   });
 });
 

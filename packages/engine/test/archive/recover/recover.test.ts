@@ -146,6 +146,11 @@ describe('a whole database restored into an empty one', () => {
     expect(all.waiting).toBe(1);
     expect(await enters(to.database, tenants.pro)).toBe(true);
     expect(await enters(to.database, tenants.free)).toBe(true);
+    // A write on each sequence gives a number that no row has.
+    const { rows: numbers } = await to.database.query<{ next: string; max: string }>(
+      "select nextval('notes_id_seq') as next, (select max(id) from notes) as max",
+    );
+    expect(Number(numbers[0]?.next)).toBeGreaterThan(Number(numbers[0]?.max));
     for (const tenant of [tenants.suspended, tenants.erased, tenants.gone]) expect(await enters(to.database, tenant)).toBe(false);
     const left = await to.database.query('select from customers where tenant_id = $1 union all select from tenants where id = $1', [tenants.erased]);
     expect(left.rowCount).toBe(0);
