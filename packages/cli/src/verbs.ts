@@ -3,6 +3,7 @@ import { registerAdmin } from './commands/admin.ts';
 import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
 import { registerAudit } from './commands/audit.ts';
+import { registerBackup } from './commands/backup.ts';
 import { registerBackupExport } from './commands/backup-export.ts';
 import { registerBackupRetention } from './commands/backup-retention.ts';
 import { registerBackupSchedule } from './commands/backup-schedule.ts';
@@ -62,6 +63,7 @@ export const verbs: readonly Register[] = [
   registerAlerts,
   registerKeys,
   registerRestore,
+  registerBackup,
   registerBackupExport,
   registerBackupStatus,
   registerBackupSchedule,

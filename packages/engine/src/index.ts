@@ -2,6 +2,7 @@ export type { Archive } from './archive/archive.ts';
 export type { BackupReport } from './archive/backup/report.ts';
 export { type BackupInput, type BackupOptions, type BackupProgress, runBackup } from './archive/backup/run-backup.ts';
 export { type Allowance, allowances } from './archive/backup/sources.ts';
+export { type BackupCheck, type VerifyBackupOptions, verifyBackup } from './archive/backup/verify-backup.ts';
 export { type CloneInput, type CloneOptions, type CloneReport, cloneTenant } from './archive/clone/clone-tenant.ts';
 export { safeName, tenantFileName } from './archive/export/file-name.ts';
 export { modelInSchema } from './archive/export/model-in-schema.ts';

@@ -167,7 +167,7 @@ function refuse({ refused }: Sources, allow: readonly Allowance[]): void {
   if (!first) return;
   throw new PartywallError('backup_refused', `looking at what there is to back up: ${first.what}${open.length > 1 ? ` and ${open.length - 1} more` : ''}`, {
     details: open.map(({ what }) => what),
-    hint: `a crash empties unlogged tables, and large objects have no tenant: move them, or leave them out with ${[...new Set(open.map(({ kind }) => `--allow ${kind.replace(' ', '-')}`))].join(' ')}`,
+    hint: `a crash empties unlogged tables, and large objects have no tenant: move them, or leave them out with ${[...new Set(open.map(({ kind }) => `--allow ${kind}`))].join(' ')}`,
   });
 }
 

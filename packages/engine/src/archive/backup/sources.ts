@@ -33,7 +33,7 @@ export interface Sources {
 }
 
 /** What may be left out of a backup where the caller says so. */
-export const allowances = ['unlogged', 'large objects'] as const;
+export const allowances = ['unlogged', 'large-objects'] as const;
 export type Allowance = (typeof allowances)[number];
 
 export const ownSchemas = ['partywall', 'partywall_control', 'partywall_people'] as const;
@@ -68,7 +68,7 @@ export function sourcesOf(model: TenancyModel, catalog: Catalog, facts: readonly
   const sources: Source[] = [];
   const left: string[] = [];
   const refused: { kind: Allowance; what: string }[] = [];
-  if (catalog.largeObjects > 0) refused.push({ kind: 'large objects', what: `${catalog.largeObjects} large objects` });
+  if (catalog.largeObjects > 0) refused.push({ kind: 'large-objects', what: `${catalog.largeObjects} large objects` });
   for (const [top, leaves] of Map.groupBy(facts, (each) => each.top)) {
     const reason = passing[top];
     if (reason !== undefined) {

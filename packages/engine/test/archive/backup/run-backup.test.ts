@@ -236,7 +236,7 @@ describe('a backup is refused', () => {
       hint: expect.stringContaining('--allow'),
     });
     await none(() => runBackup(operation(), archive, { reason: 'by hand', allow: ['unlogged'] }), { details: ['1 large objects'] });
-    const { left, tables } = await runBackup(operation(), archive, { reason: 'by hand', allow: ['unlogged', 'large objects'] });
+    const { left, tables } = await runBackup(operation(), archive, { reason: 'by hand', allow: ['unlogged', 'large-objects'] });
     expect(left).toEqual(expect.arrayContaining(['left out, as allowed: 1 large objects', 'left out, as allowed: public.jottings is unlogged']));
     expect(tables.find(({ table }) => table === 'public.jottings')).toMatchObject({ rows: 0 });
     await database.query(`drop table jottings; create table jottings (id int); grant select on jottings to ${control.model.roles.service}`);
