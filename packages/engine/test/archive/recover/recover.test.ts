@@ -11,6 +11,7 @@ import {
   runBackup,
   suspendTenant,
   syncLedger,
+  tenantSubject,
   verifyAudit,
   works,
 } from '@partywall/engine';
@@ -70,7 +71,7 @@ async function enters(on: TestDatabase, tenant: string): Promise<boolean> {
 }
 
 // Made here, so that they are gone before the roles that own things in them.
-const [whole, part] = [await target(), await target()];
+const [whole, part, keyless] = [await target(), await target(), await target()];
 
 const tenants = { enterprise: '', pro: '', free: '', suspended: '', erased: '', gone: '' };
 let backup = '';
@@ -187,5 +188,25 @@ describe('a whole database restored into an empty one', () => {
     expect(await enters(to.database, tenants.pro)).toBe(false);
     const { rows } = await to.database.query('select distinct tenant_id from customers');
     expect(rows).toEqual([{ tenant_id: tenants.enterprise }]);
+  });
+
+  test('brings nothing back of a tenant whose keys are gone, and every other row', async () => {
+    await archive.keys.destroy(tenantSubject(tenants.erased));
+    const to = keyless;
+    const report = await recoverDatabase(archive, { from: backup, into: to.database.url }, { clock });
+    expect(report).toMatchObject({ erased: 1, leftOut: 0 });
+    const after = await content(to.database);
+    for (const [table, lines] of Object.entries(after)) {
+      if (!/certificates|operations/.test(table))
+        expect(
+          lines.filter((line) => line.includes(tenants.erased)),
+          table,
+        ).toEqual([]);
+      expect(lines, table).toEqual(before[table]?.filter((line) => !line.includes(tenants.erased)));
+    }
+    expect((await to.database.query('select from partywall.registry where tenant_id = $1', [tenants.erased])).rowCount).toBe(0);
+    const { actions } = await reconcile(to.operation, archive);
+    expect(actions.map(({ tenant }) => tenant)).not.toContain(tenants.erased);
+    await expect(to.database.query('select partywall.enter($1)', [tenants.erased])).rejects.toThrow('unknown tenant');
   });
 });
