@@ -95,6 +95,7 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
       people: existing ? existing.people : control.people,
       quotas: existing ? existing.quotas : control.quotas,
       clone: existing?.clone ?? new Map(),
+      archive: existing?.archive ?? { smoke: [] },
     },
     why: {
       tenant: root.why,

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { PartywallError } from '../errors.ts';
+import { type ArchiveRules, archiveConfig, archiveRules } from './archive.ts';
 import { type CloneRules, cloneConfig } from './clone.ts';
 import {
   namedTables,
@@ -36,6 +37,8 @@ export interface TenancyModel {
   readonly quotas: ReadonlyMap<string, Quota>;
   /** How a clone fills what the schema does not say. */
   readonly clone: CloneRules;
+  /** What the archive needs to know. */
+  readonly archive: ArchiveRules;
 }
 
 export interface TenantRoot {
@@ -157,6 +160,7 @@ const configSchema = z.strictObject({
   people: peopleConfig.optional(),
   quotas: quotasConfig.optional(),
   clone: cloneConfig.optional(),
+  archive: archiveConfig.optional(),
 });
 
 /** The config as a person writes it; `defineTenancy` types it. */
@@ -200,6 +204,7 @@ export function parseModel(config: unknown): TenancyModel {
     people: written.people,
     quotas: written.quotas ?? new Map(),
     clone: written.clone ?? new Map(),
+    archive: archiveRules(written.archive),
   };
   refuseContradictions(model);
   return model;

@@ -64,6 +64,9 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
     ...(model.people ? [{ key: 'people', value: peopleSource(model.people), above: [why.people] }] : []),
     ...(model.quotas.size === 0 ? [] : [{ key: 'quotas', value: quotasSource(model.quotas), above: [why.quotas] }]),
     ...(model.clone.size === 0 ? [] : [{ key: 'clone', value: cloneSource(model.clone) }]),
+    ...(model.archive.smoke.length === 0
+      ? []
+      : [{ key: 'archive', value: object([['smoke', model.archive.smoke.map((query) => object(Object.entries(query)))]]) }]),
     ...(model.bootstrap === undefined
       ? []
       : [{ key: 'bootstrap', value: model.bootstrap, comment: 'owns all rows that lead nowhere, from expand to contract' }]),
