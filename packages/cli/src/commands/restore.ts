@@ -13,6 +13,7 @@ import {
   PartywallError,
   parseTableName,
   planRestore,
+  type RestoreInput,
   type RestorePlan,
   type RestoreRequest,
   readRestore,
@@ -31,9 +32,11 @@ import type { Answer, CommandContext, Start } from '../context.ts';
 import { serviceUrl, withControl } from '../control.ts';
 import { helpEnding } from './help.ts';
 import { type FileFlags, writeForCustomer } from './restore-file.ts';
+import { restoreSqlite } from './restore-sqlite.ts';
 
 interface RestoreFlags extends FileFlags {
   readonly from?: string;
+  readonly fromSqlite?: string;
   readonly undo?: string;
   readonly dryRun?: true;
   readonly yes?: true;
@@ -58,6 +61,7 @@ export function registerRestore(program: Command, start: Start): void {
     )
     .argument('[tenant]', 'key of the tenant')
     .option('--from <backup>', 'the backup: its id, latest, or a time (2026-11-21T02:00:00Z: the last one before)')
+    .option('--from-sqlite <file>', 'instead of a backup: a SQLite file that holds the tenant')
     .option('--undo <restore>', 'instead of a backup: what was there before this restore')
     .option('--dry-run', 'only say what would change')
     .option('--yes', 'do not ask')
@@ -85,6 +89,7 @@ export function registerRestore(program: Command, start: Start): void {
 
 function run(ctx: CommandContext, tenant: string | undefined, flags: RestoreFlags): Promise<Answer> {
   if (flags.toFile !== undefined) return toFile(ctx, tenant, flags);
+  if (flags.fromSqlite !== undefined) return fromSqlite(ctx, tenant, flags.fromSqlite, flags);
   return withControl(ctx, (operation) =>
     withArchive(ctx, async (archive) => {
       const request = await requested(operation, archive, tenant, flags);
@@ -101,18 +106,27 @@ function run(ctx: CommandContext, tenant: string | undefined, flags: RestoreFlag
   );
 }
 
-async function requested(operation: Operation, archive: OpenArchive, tenant: string | undefined, flags: RestoreFlags): Promise<RestoreRequest> {
-  const { from, undo, prove, tables, leave, rename, forget, reason } = flags;
-  if ((from === undefined) === (undo === undefined) || (undo === undefined && tenant === undefined))
-    throw new PartywallError('usage', 'reading the command line: a restore takes a tenant and --from, or --undo with the restore to take back');
-  const choices = {
+function fromSqlite(ctx: CommandContext, tenant: string | undefined, file: string, flags: RestoreFlags): Promise<Answer> {
+  if (tenant === undefined || flags.from !== undefined || flags.undo !== undefined)
+    throw new PartywallError('usage', 'reading the command line: --from-sqlite takes a tenant, and neither --from nor --undo');
+  return restoreSqlite(ctx, { tenant, file, input: inputOf(flags), flags, text: planText });
+}
+
+function inputOf({ prove, tables, leave, rename, forget }: RestoreFlags): RestoreInput {
+  return {
     ...(prove && { prove }),
     ...(tables && { tables }),
     ...(leave && { leave }),
     ...(rename && { rename: Object.fromEntries(rename.map(pair)) }),
     ...(forget && { forget: forget.map(forgotten) }),
-    ...(reason !== undefined && { reason }),
   };
+}
+
+async function requested(operation: Operation, archive: OpenArchive, tenant: string | undefined, flags: RestoreFlags): Promise<RestoreRequest> {
+  const { from, undo, reason } = flags;
+  if ((from === undefined) === (undo === undefined) || (undo === undefined && tenant === undefined))
+    throw new PartywallError('usage', 'reading the command line: a restore takes a tenant and --from, or --undo with the restore to take back');
+  const choices = { ...inputOf(flags), ...(reason !== undefined && { reason }) };
   if (undo !== undefined) {
     const done = await readRestore(operation, undo);
     if (tenant !== undefined && tenant !== done.tenant)
