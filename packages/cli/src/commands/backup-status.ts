@@ -1,11 +1,23 @@
-import { backupSettings, isLate, type RecoveryState, type RecoveryStatus, recoveryStates, recoveryStatus, type TenantRecoveryStatus } from '@partywall/engine';
+import {
+  backupSettings,
+  isLate,
+  PartywallError,
+  type RecoveryState,
+  type RecoveryStatus,
+  rebuildRecoveryPoints,
+  recoveryStates,
+  recoveryStatus,
+  type TenantRecoveryStatus,
+} from '@partywall/engine';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { withArchive } from '../archive.ts';
 import type { Answer, CommandContext, Start, Style } from '../context.ts';
 import { withControl } from '../control.ts';
 import { backupCommand } from './backup-verb.ts';
 import { helpEnding } from './help.ts';
 
 interface StatusFlags {
+  readonly rebuild?: true;
   readonly state?: readonly RecoveryState[];
   readonly limit: number;
 }
@@ -23,6 +35,7 @@ export function registerBackupStatus(program: Command, start: Start): void {
     )
     .addOption(new Option('--state <state...>', 'only tenants in these states').choices([...recoveryStates]))
     .option('--limit <n>', 'at most so many tenants', parseLimit, 100)
+    .option('--rebuild', 'read the recovery points anew from the archive first: after the database was restored from an older time')
     .addHelpText(
       'after',
       helpEnding({ 0: 'everything is as promised', 1: 'something is late, was never backed up, or the schedule has stopped', 2: 'could not be asked' }, [
@@ -33,9 +46,15 @@ export function registerBackupStatus(program: Command, start: Start): void {
     .action(start<StatusFlags>(status));
 }
 
-function status(ctx: CommandContext, { state, limit }: StatusFlags): Promise<Answer> {
+function status(ctx: CommandContext, { state, limit, rebuild }: StatusFlags): Promise<Answer> {
   const settings = backupSettings(ctx.env);
   return withControl(ctx, async (operation) => {
+    if (rebuild) {
+      const { backups, visited, points, problems } = await withArchive(ctx, (archive) => rebuildRecoveryPoints(operation, archive));
+      ctx.talk.line(`read ${visited} of ${backups} verified backups: ${points} recovery points`);
+      if (problems.length > 0)
+        throw new PartywallError('archive_damaged', 'reading the recovery points: not every backup could be read', { details: problems });
+    }
     const found = await recoveryStatus(operation, { states: state, limit, settings });
     const late = isLate(found);
     return { exit: late ? 1 : 0, data: { ...found, late }, text: textOf(ctx, found) };
