@@ -16,8 +16,10 @@ import {
   type Placements,
   placementsOf,
   previewMove,
+  syncLedger,
 } from '@partywall/engine';
 import { type Command, InvalidArgumentError } from 'commander';
+import { withArchive } from '../archive.ts';
 import { confirmed } from '../confirm.ts';
 import type { Answer, CommandContext, Start } from '../context.ts';
 import { withControl } from '../control.ts';
@@ -152,10 +154,22 @@ function go(ctx: CommandContext, tenant: string, { to, grace, dryRun, yes, reaso
     } finally {
       await durable.stop();
     }
+    await noteInLedger(ctx, operation);
     const [moved] = await listMoves(operation, { tenant, limit: 1 });
     if (!moved) throw new TypeError('a move that has ended is listed');
     return { exit: 0, data: moved, text: moveText(moved) };
   });
+}
+
+/** A database that is restored as a whole must know where its tenants went. The schedule makes up for a store that is down now. */
+async function noteInLedger(ctx: CommandContext, operation: Operation): Promise<void> {
+  if (!ctx.env['PARTYWALL_ARCHIVE']) return;
+  try {
+    await withArchive(ctx, (archive) => syncLedger(operation, archive));
+  } catch (error) {
+    if (!(error instanceof PartywallError)) throw error;
+    ctx.talk.line(`the ledger does not know of the move yet: ${error.message}; run \`partywall ledger sync\``);
+  }
 }
 
 async function watch(ctx: CommandContext, operation: Operation, id: string): Promise<void> {
