@@ -52,7 +52,9 @@ export async function sweep(input: SweepInput): Promise<SweepReport> {
   let locked = 0;
   for (const key of await namesOf(store)) {
     signal?.throwIfAborted();
-    const { at, keys } = await readList(store, key);
+    const listed = await readList(store, key);
+    if (!listed) continue;
+    const { at, keys } = listed;
     const ripe = new Date(at).getTime() + graceHours * 3_600_000 <= now.getTime();
     if (!ripe) {
       for (const each of keys) marked.add(each);
@@ -127,9 +129,13 @@ async function namesOf(store: Store): Promise<string[]> {
   return names;
 }
 
-/** A list that is not one of ours marks nothing. */
-async function readList(store: Store, key: string): Promise<{ at: string; keys: readonly string[] }> {
-  const stored = await readObject(store, key, listBytesMax);
+/** Undefined where another run has done with it. A list that is not one of ours marks nothing. */
+async function readList(store: Store, key: string): Promise<{ at: string; keys: readonly string[] } | undefined> {
+  const stored = await readObject(store, key, listBytesMax).catch((error: unknown) => {
+    if (error instanceof PartywallError && error.code === 'store_object_missing') return undefined;
+    throw error;
+  });
+  if (!stored) return undefined;
   try {
     return list.parse(JSON.parse(stored.toString('utf8')));
   } catch (cause) {

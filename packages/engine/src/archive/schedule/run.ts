@@ -68,12 +68,20 @@ export interface ScheduledOutcome {
   readonly outcome: BackupOutcome | undefined;
 }
 
-/** Looks what is due and backs that up: what the schedule does every five minutes, and what cron can do in its place. */
+/** Looks what is due and backs that up: what the schedule does every five minutes, and what cron can do in its place. Of two at once one does it. */
 export async function runScheduledBackup(operation: Operation, archive: Archive, options: BackupOptions = {}): Promise<ScheduledOutcome> {
-  await verifyPending(operation, archive);
-  const decision = await lookAtSchedule(operation, options.settings);
-  const outcome = decision.run && (await backUp(operation, archive, decision.run, options));
-  return { decision, outcome };
+  const client = await operation.database.pool.connect();
+  try {
+    const { rows } = await client.query<{ locked: boolean }>("select pg_try_advisory_lock(hashtextextended('partywall:backup.schedule', 0)) as locked");
+    const alone = rows[0]?.locked ?? false;
+    if (alone) await verifyPending(operation, archive);
+    const decision = await lookAtSchedule(operation, options.settings);
+    if (!alone) return { decision: { ...decision, run: undefined, reasons: ['another schedule is at it'] }, outcome: undefined };
+    return { decision, outcome: decision.run && (await backUp(operation, archive, decision.run, options)) };
+  } finally {
+    // Ends the session, and with it the lock, also where the connection is what broke.
+    client.release(true);
+  }
 }
 
 const tickSql = `insert into partywall_control.backup_schedule as s (since, ticked_at) values ($1, $1) on conflict (id) do update set ticked_at = excluded.ticked_at`;
@@ -122,9 +130,9 @@ export async function verifyPending(operation: Operation, archive: Archive): Pro
 
 const hopeless: ReadonlySet<string> = new Set(['archive_damaged', 'archive_foreign', 'backup_unknown', 'store_object_missing', 'key_missing']);
 
-/** One backup of a database runs at a time: what is said to run while nobody holds that lock was cut off. */
+/** One backup of a database runs at a time: what is said to run while nobody holds that lock was cut off. Whoever begins has it within minutes. */
 const cutOffSql = `update partywall_control.backup_runs set state = 'failed', error = 'it was cut off', finished_at = $1
-where state = 'running' and not exists (${runningSql})`;
+where state = 'running' and started_at < $1::timestamptz - interval '5 minutes' and not exists (${runningSql})`;
 
 async function begin({ database }: Operation, { reason, tenants, classes }: BackupRequest): Promise<string> {
   const now = database.clock();

@@ -86,11 +86,8 @@ describe('a scheduled backup', () => {
   });
 
   test('two schedulers at once make one', async () => {
-    const outcomes = await Promise.allSettled([1, 2, 3].map(() => runScheduledBackup(operation(), archive)));
-    const made = outcomes.filter((each) => each.status === 'fulfilled' && each.value.outcome !== undefined);
-    const refused = outcomes.filter((each) => each.status === 'rejected');
-    expect(made).toHaveLength(1);
-    for (const each of refused) expect(each).toMatchObject({ reason: { code: 'backup_refused' } });
+    const outcomes = await Promise.all([1, 2, 3].map(() => runScheduledBackup(operation(), archive)));
+    expect(outcomes.filter(({ outcome }) => outcome !== undefined)).toHaveLength(1);
     expect(await backupIds(archive)).toHaveLength(1);
     expect(await runs()).toMatchObject([{ state: 'verified' }]);
   });
@@ -132,7 +129,9 @@ describe('a scheduled backup', () => {
   });
 
   test('of a process that is gone is said to have failed when the next one begins', async () => {
-    await query("insert into partywall_control.backup_runs (reason, scope, classes, state, started_at) values ('x', 'all', '{}', 'running', now() - interval '1 minute')");
+    await query(
+      "insert into partywall_control.backup_runs (reason, scope, classes, state, started_at) values ('x', 'all', '{}', 'running', now() - interval '6 minutes')",
+    );
     await backUp(operation(), archive, { reason: 'by hand' });
     expect(await runs()).toMatchObject([{ state: 'failed', error: 'it was cut off' }, { state: 'verified' }]);
   });
