@@ -85,7 +85,7 @@ function ofTenants({ tables }: RecoveryPlan): readonly RecoveryTable[] {
 }
 
 /** A partitioned table by its partitions, any other without those that inherit from it: so a backup reads them. */
-function sourceOf({ schema }: RecoveryPlan, name: RecoveryTable['name']): string {
+export function sourceOf({ schema }: Pick<RecoveryPlan, 'schema'>, name: RecoveryTable['name']): string {
   const partitioned = schema.items.some(({ kind, table, statements }) => kind === 'table' && table === name && / partition by /.test(statements[0] ?? ''));
   return partitioned ? quoted(name) : `only ${quoted(name)}`;
 }

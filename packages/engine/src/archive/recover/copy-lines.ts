@@ -37,12 +37,26 @@ const modulus = 1n << 256n;
 
 /** The sum of the hashes of all lines: tells rows that differ, whatever their order. */
 export async function digestRows(pieces: AsyncIterable<Buffer>): Promise<RowsDigest> {
+  const sum = rowsSum();
+  for await (const line of readLines(pieces)) sum.add(line);
+  return sum.digest();
+}
+
+export interface RowsSum {
+  add(line: Buffer): void;
+  digest(): RowsDigest;
+}
+
+/** The same, line by line. */
+export function rowsSum(): RowsSum {
   let rows = 0;
   let sum = 0n;
-  for await (const line of readLines(pieces)) {
-    rows += 1;
-    sum += BigInt(`0x${createHash('sha256').update(line).digest('hex')}`);
-    if (sum >= modulus) sum -= modulus;
-  }
-  return { rows, digest: sum.toString(16) };
+  return {
+    add: (line) => {
+      rows += 1;
+      sum += BigInt(`0x${createHash('sha256').update(line).digest('hex')}`);
+      if (sum >= modulus) sum -= modulus;
+    },
+    digest: () => ({ rows, digest: sum.toString(16) }),
+  };
 }

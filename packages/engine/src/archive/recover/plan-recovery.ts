@@ -98,8 +98,8 @@ function recoverySubject({ subject, rows, bytes }: ManifestSubject, tenant: stri
   return { ref: subject, tenant, rows, bytes };
 }
 
-/** Every table with rows must be one that the schema makes: what has no place would be lost in silence. */
-function recoveryTables(stored: readonly ManifestTable[], schema: SchemaDdl): RecoveryTable[] {
+/** Every table with rows must be one that the schema makes: what has no place would be lost in silence. @throws PartywallError archive_damaged */
+export function recoveryTables(stored: readonly ManifestTable[], schema: SchemaDdl): RecoveryTable[] {
   const made = new Set(schema.items.filter(({ kind }) => kind === 'table').map(({ table }) => table));
   return stored.flatMap((table) => {
     if (table.kind !== 'rows') return [];

@@ -121,7 +121,8 @@ async function carryOut(client: pg.Client, { plan, input, options, journal }: Ru
     await journal.write({ event: 'step', step: name, afterSeconds: elapsed() });
   };
   const roles = await makeRoles(client, plan.schema);
-  await makeSchema(client, { plan, options, phase: 'before', done });
+  const unfilled: string[] = [];
+  await makeSchema(client, { plan, options, phase: 'before', done, unfilled });
 
   const load = (step: string, subjects: RecoveryTier['subjects']): Promise<void> => {
     const of = subjects.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -150,7 +151,7 @@ async function carryOut(client: pg.Client, { plan, input, options, journal }: Ru
   await once('step totals', () => inTransaction(client, 'step totals', async () => void (await checkTotals(client, plan))));
   await once('step fence', () => inTransaction(client, 'step fence', () => fenceAll(client, plan)));
   await once('step sequences', () => inTransaction(client, 'step sequences', () => setSequences(client, manifest.sequences)));
-  await makeSchema(client, { plan, options, phase: 'after', done });
+  await makeSchema(client, { plan, options, phase: 'after', done, unfilled });
   await once('step analyze', () => inTransaction(client, 'step analyze', async () => void (await client.query('analyze'))));
 
   for (const tier of plan.tiers) {
@@ -164,7 +165,7 @@ async function carryOut(client: pg.Client, { plan, input, options, journal }: Ru
   const findings = options.model ? await wallFindings(input.into, options.model) : null;
   await client.query(`drop schema ${progressSchema} cascade`);
   await journal.write({ event: 'done', afterSeconds: elapsed() });
-  return report(plan, input, { applied: true, resumed, roles, times, findings, journal: journal.file });
+  return report(plan, input, { applied: true, resumed, roles, times, findings, unfilled, journal: journal.file });
 }
 
 interface SchemaRun {
@@ -172,15 +173,18 @@ interface SchemaRun {
   readonly options: RecoverOptions;
   readonly phase: SchemaItem['phase'];
   readonly done: ReadonlySet<string>;
+  /** Takes a line for each materialised view that could not be filled: a report of yesterday must not keep a database down. */
+  readonly unfilled: string[];
 }
 
-async function makeSchema(client: pg.Client, { plan, options, phase, done }: SchemaRun): Promise<void> {
+async function makeSchema(client: pg.Client, { plan, options, phase, done, unfilled }: SchemaRun): Promise<void> {
   const step = phase === 'before' ? 'making the tables' : 'making keys, indexes and rights';
   const made = new Set([...done].flatMap((item) => (item.startsWith('schema ') ? [item.slice('schema '.length)] : [])));
   await runSchema(client, plan.schema, phase, {
     signal: options.signal,
     made,
     remember: ({ id }) => remember(client, `schema ${id}`),
+    onUnfilled: (_, why) => unfilled.push(why),
     onProgress: (at, of) => options.onProgress?.({ step, done: at, of, unit: 'statements' }),
   });
 }
@@ -217,7 +221,8 @@ async function fenceAll(client: pg.ClientBase, plan: RecoveryPlan): Promise<void
   );
 }
 
-async function setSequences(client: pg.ClientBase, sequences: RecoveryPlan['backup']['manifest']['sequences']): Promise<void> {
+/** Gives sequences the values that a manifest has. @throws PartywallError archive_damaged */
+export async function setSequences(client: pg.ClientBase, sequences: RecoveryPlan['backup']['manifest']['sequences']): Promise<void> {
   for (const { name, last, called } of sequences) {
     const parsed = parseTableName(name);
     if (!parsed) throw new PartywallError('archive_damaged', `setting a sequence: not a name: ${JSON.stringify(name.slice(0, 100))}`);
@@ -248,6 +253,7 @@ interface Outcome {
   readonly roles?: readonly MadeRole[];
   readonly times?: ReadonlyMap<Tier, { readonly loaded: number; readonly checked: number; readonly rows: number }>;
   readonly findings?: number | null;
+  readonly unfilled?: readonly string[];
   readonly journal?: string;
 }
 
@@ -277,7 +283,7 @@ function report(plan: RecoveryPlan, { into }: RecoverInput, outcome: Outcome): R
     retired: plan.retired,
     erased: plan.erased,
     roles: outcome.roles ?? [],
-    notes: [...plan.schema.unsupported, ...manifest.left],
+    notes: [...plan.schema.unsupported, ...manifest.left, ...(outcome.unfilled ?? [])],
     findings: outcome.findings ?? null,
     journal: outcome.journal ?? null,
   };

@@ -2,7 +2,8 @@ import { addressOf, type Draft, identityOf, isFree, isOurs, type Reading, type R
 
 /** Views, rules, triggers, policies and row security. */
 export async function readViews(rows: Rows): Promise<Reading> {
-  return { drafts: [...(await views(rows)), ...(await rules(rows)), ...(await triggers(rows)), ...(await policies(rows)), ...(await tableSettings(rows))] };
+  const { drafts, unsupported = [] } = await views(rows);
+  return { drafts: [...drafts, ...(await rules(rows)), ...(await triggers(rows)), ...(await policies(rows)), ...(await tableSettings(rows))], unsupported };
 }
 
 interface ViewRow {
@@ -18,9 +19,11 @@ interface ViewRow {
   readonly empty: readonly string[];
   readonly definition: string;
   readonly populated: boolean;
+  /** Materialised views whose rows it reads, through other views too. */
+  readonly reads: readonly { readonly oid: number; readonly populated: boolean }[];
 }
 
-async function views(rows: Rows): Promise<Draft[]> {
+async function views(rows: Rows): Promise<Reading> {
   const found = await rows<ViewRow>(
     `select c.oid, c.reltype as type, r.oid as rule, ${identityOf('pg_class', 'c.oid')} as id, format('%I.%I', n.nspname, c.relname) as name, c.relkind as kind,
   coalesce(c.reloptions, '{}') as options, case when m.amname <> 'heap' then quote_ident(m.amname) end as method,
@@ -28,12 +31,20 @@ async function views(rows: Rows): Promise<Draft[]> {
   array(select format('null::%s%s as %I', pg_catalog.format_type(a.atttypid, a.atttypmod),
       case when a.attcollation <> t.typcollation then ' collate ' || a.attcollation::regcollation else '' end, a.attname)
     from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid where a.attrelid = c.oid and a.attnum > 0 order by a.attnum) as empty,
-  regexp_replace(pg_catalog.pg_get_viewdef(c.oid), ';\\s*$', '') as definition, c.relispopulated as populated
+  regexp_replace(pg_catalog.pg_get_viewdef(c.oid), ';\\s*$', '') as definition, c.relispopulated as populated,
+  case when c.relkind = 'm' then (
+    with recursive below as (
+      select c.oid union select d.refobjid from below b join pg_catalog.pg_rewrite w on w.ev_class = b.oid
+      join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_catalog.pg_class'::regclass)
+    select coalesce(json_agg(json_build_object('oid', x.oid::bigint, 'populated', x.relispopulated) order by x.oid), '[]')
+    from below b join pg_catalog.pg_class x on x.oid = b.oid and x.relkind = 'm' and x.oid <> c.oid) else '[]' end as reads
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_rewrite r on r.ev_class = c.oid and r.rulename = '_RETURN' left join pg_catalog.pg_am m on m.oid = c.relam
 where c.relkind in ('v', 'm') and c.relpersistence <> 't' and ${isOurs('n')} and ${isFree('pg_class', 'c.oid')}`,
   );
-  return found.flatMap(({ oid, type, rule, id, name, kind, options, method, columns, empty, definition, populated }): Draft[] => {
+  const isStale = ({ populated, reads }: ViewRow): boolean => populated && reads.some((other) => !other.populated);
+  const drafts = found.flatMap((view): Draft[] => {
+    const { oid, type, rule, id, name, kind, options, method, columns, empty, definition, populated, reads } = view;
     const address = addressOf('pg_class', oid);
     const makes = [address, addressOf('pg_type', type), addressOf('pg_rewrite', rule)];
     const settings = options.length === 0 ? '' : ` with (${options.join(', ')})`;
@@ -56,11 +67,12 @@ where c.relkind in ('v', 'm') and c.relpersistence <> 't' and ${isOurs('n')} and
       kind: 'refresh',
       statements: [`refresh materialized view ${name}`],
       makes: [`filled ${oid}`],
-      needs: [address],
+      needs: [address, ...reads.map((other) => `filled ${other.oid}`)],
       part: address,
     };
-    return populated ? [made, filled] : [made];
+    return populated && !isStale(view) ? [made, filled] : [made];
   });
+  return { drafts, unsupported: found.filter(isStale).map(({ id }) => `${id} is left empty: it reads one that is empty`) };
 }
 
 const enabled = { O: 'enable', D: 'disable', R: 'enable replica', A: 'enable always' } as const;

@@ -9,6 +9,8 @@ export interface RunOptions {
   readonly onProgress?: ((done: number, of: number) => void) | undefined;
   /** Called inside the transaction of an item, so that what has been made is remembered with it. */
   readonly remember?: ((item: SchemaItem) => Promise<void>) | undefined;
+  /** Told of a materialised view that could not be filled, which is then left empty. Without it that is an error as any other. */
+  readonly onUnfilled?: ((item: SchemaItem, why: string) => void) | undefined;
   /** Ids of items that are made already. */
   readonly made?: ReadonlySet<string> | undefined;
 }
@@ -26,7 +28,12 @@ export async function runSchema(client: pg.ClientBase, schema: SchemaDdl, phase:
   const items = schema.items.filter((each) => each.phase === phase);
   for (const [at, item] of items.entries()) {
     options.signal?.throwIfAborted();
-    if (!options.made?.has(item.id)) await runItem(client, item, options);
+    if (!options.made?.has(item.id)) {
+      await runItem(client, item, options).catch((error: unknown) => {
+        if (item.kind !== 'refresh' || !options.onUnfilled || sqlState(error instanceof Error ? error.cause : undefined) === undefined) throw error;
+        options.onUnfilled(item, error instanceof Error ? error.message : String(error));
+      });
+    }
     options.onProgress?.(at + 1, items.length);
   }
 }
