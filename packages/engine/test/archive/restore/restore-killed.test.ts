@@ -124,6 +124,14 @@ describe(`a restore (seed ${seed})`, () => {
     expect(await rows(tenant)).toBe(before);
   });
 
+  test('is refused while another one of the tenant is under way', async () => {
+    const durable = inProcess(control, {});
+    await database.query(`insert into partywall_control.operations (id, kind, tenant_id, step, actor, details)
+      values (gen_random_uuid(), 'tenant.restore', '${tenant}', 'x', '{}', '{"request": {"backup": "another"}}')`);
+    await expect(beginRestore(operation, durable, { tenant, backup })).rejects.toMatchObject({ code: 'restore_refused' });
+    await database.query(`delete from partywall_control.operations where step = 'x'`);
+  });
+
   test('of a tenant that was erased is refused by the ledger, or by its missing key', async () => {
     const gone = await furnished('Gone');
     const { id: last } = await runBackup(operation, archive, { reason: 'by hand' });

@@ -286,6 +286,27 @@ describe('what would reach a neighbour or be lost stops a restore with a list', 
   });
 });
 
+test('a tenant that somebody else holds out is not restored and stays held out; one that is let in meanwhile is not changed', async () => {
+  const tenant = await furnished('Nettle');
+  const source = await kept(operation, tenant);
+  await damage(tenant);
+  const damaged = await texts(tenant);
+  const state = async () => (await database.query(`select state, reason from partywall.registry where tenant_id = '${tenant}'`)).rows;
+  await database.query(`select partywall.set_state('${tenant}', 'fenced', 'being moved')`);
+  await expect(restore(source)).rejects.toMatchObject({ code: 'restore_refused', message: expect.stringContaining('being moved') });
+  expect(await state()).toEqual([{ state: 'fenced', reason: 'being moved' }]);
+  await database.query(`select partywall.set_state('${tenant}', 'active')`);
+  const letting = async (): Promise<string> => {
+    await database.query(`select partywall.set_state('${tenant}', 'active')`);
+    return 'none';
+  };
+  await expect(restoreFrom(operation, source, { undo: letting })).rejects.toMatchObject({
+    code: 'restore_refused',
+    message: expect.stringContaining('let it in'),
+  });
+  expect(await texts(tenant)).toEqual(damaged);
+});
+
 describe('a poisoned source', () => {
   test('with a row of another tenant changes nothing', async () => {
     const tenant = await furnished('Kapok');
