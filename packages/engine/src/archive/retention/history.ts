@@ -48,6 +48,12 @@ export async function readHistory(archive: Archive): Promise<ArchiveHistory> {
 
 const tolerable: ReadonlySet<string> = new Set(['archive_damaged', 'archive_foreign', 'backup_unknown', 'store_object_missing']);
 
+/** Names of backups that have no record of a verification, newest first. */
+export async function unverifiedBackups(archive: Pick<Archive, 'store'>): Promise<string[]> {
+  const found = await listed(archive);
+  return found.flatMap(({ id, isVerified }) => (isVerified ? [] : [id])).toSorted((a, b) => (a < b ? 1 : -1));
+}
+
 interface Listed {
   readonly id: string;
   readonly isVerified: boolean;

@@ -5,6 +5,7 @@ import type { Archive } from '../archive.ts';
 import { runBackup } from '../backup/run-backup.ts';
 import { verifyBackup } from '../backup/verify-backup.ts';
 import type { DataClass } from '../format/manifest.ts';
+import { unverifiedBackups } from '../retention/history.ts';
 import { extendLocks } from '../retention/locks.ts';
 import { readCircumstances } from './circumstances.ts';
 import { type BackupDecision, decideBackup } from './decide.ts';
@@ -106,23 +107,31 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.database = 
 
 /** Backups of one look: the rest waits for the next. */
 const pendingMax = 4;
-const pendingSql = `select r.backup from partywall_control.backup_runs r where r.state = 'stored' order by r.started_at desc limit ${pendingMax}`;
+/** Looked at before, and not whole; or under way. */
+const settledSql = "select r.backup from partywall_control.backup_runs r where r.backup = any($1) and r.state = 'failed'";
+const refutedSql = `insert into partywall_control.backup_runs (backup, reason, scope, classes, state, started_at, finished_at, error)
+values ($1, 'not known', 'all', '{}', 'failed', $3, $3, $2)
+on conflict (backup) do update set state = 'failed', error = excluded.error, verified_at = null`;
 
-/** Verifies backups that were stored and not verified before something was cut off. Returns those that count now. */
+/**
+ * Verifies backups that are in the archive and do not count: made by hand, or cut off before they were verified. Returns those that count now.
+ *
+ * @throws PartywallError store_unavailable, store_refused
+ */
 export async function verifyPending(operation: Operation, archive: Archive): Promise<string[]> {
-  const { rows } = await operation.database.pool.query<{ backup: string }>(pendingSql);
+  const { pool, clock } = operation.database;
+  const newest = (await unverifiedBackups(archive)).slice(0, 10 * pendingMax);
+  const { rows } = await pool.query<{ backup: string }>(settledSql, [newest]);
+  const pending = newest.filter((id) => !rows.some(({ backup }) => backup === id)).slice(0, pendingMax);
   const counted: string[] = [];
-  for (const { backup } of rows) {
+  for (const backup of pending) {
     try {
       await verifyWhole(operation, archive, { backup });
       await recordVerified(operation, archive, backup);
       counted.push(backup);
     } catch (error) {
       if (!(error instanceof PartywallError) || !hopeless.has(error.code)) throw error;
-      await operation.database.pool.query(
-        "update partywall_control.backup_runs set state = 'failed', error = $2, finished_at = coalesce(finished_at, $3) where backup = $1 and state = 'stored'",
-        [backup, error.message.slice(0, errorCharactersMax), operation.database.clock()],
-      );
+      await pool.query(refutedSql, [backup, error.message.slice(0, errorCharactersMax), clock()]);
     }
   }
   return counted;
@@ -149,10 +158,14 @@ async function store(operation: Operation, archive: Archive, run: string, { reas
   const { database } = operation;
   const report = await runBackup(operation, archive, { reason, tenants, classes });
   const counts = { tenants: report.tenants, unchanged: report.unchanged, rows: report.rows, stored: report.stored };
-  await database.pool.query(
-    `update partywall_control.backup_runs set backup = $2, state = 'stored', error = null, finished_at = $3, classes = $4, counts = $5 where id = $1`,
-    [run, report.id, database.clock(), report.classes, JSON.stringify(counts)],
-  );
+  await transaction(database.pool, async (client) => {
+    // Another look at the schedule may have found it in the archive first.
+    await client.query('delete from partywall_control.backup_runs where backup = $2 and id <> $1', [run, report.id]);
+    await client.query(
+      "update partywall_control.backup_runs set backup = $2, state = 'stored', error = null, finished_at = $3, classes = $4, counts = $5 where id = $1",
+      [run, report.id, database.clock(), report.classes, JSON.stringify(counts)],
+    );
+  });
   return report.id;
 }
 

@@ -3,6 +3,7 @@ import { appendAudit } from '../../audit/append.ts';
 import { type Operation, transaction } from '../../db/operation.ts';
 import { beginOperation, finishOperation, type LongOperation, readDetails, readOperation, reportProgress } from '../../durable/operations.ts';
 import type { Durable, Work, Works } from '../../durable/work.ts';
+import { eraseWorks } from '../erase/backup-eraser.ts';
 import type { OpenArchive } from '../open-archive.ts';
 import type { BackupDecision } from './decide.ts';
 import { type BackupRequest, backUp, lookAtSchedule, verifyPending } from './run.ts';
@@ -33,7 +34,7 @@ export function archiveWorks(open: ArchiveOpener, settings?: BackupSettings): Wo
     );
     await finishOperation(pool, id);
   };
-  return { [backupKind]: backup };
+  return { [backupKind]: backup, ...eraseWorks(open) };
 }
 
 export async function withOpened<Result>(open: ArchiveOpener, work: (archive: OpenArchive) => Promise<Result>): Promise<Result> {
