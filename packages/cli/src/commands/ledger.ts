@@ -100,13 +100,14 @@ export function exitOf({ waiting, actions }: ReconcileReport): 0 | 1 {
   return waiting > 0 || actions.some(({ kind }) => kind === 'lost') ? 1 : 0;
 }
 
-export function reconcileText({ applied, actions, waiting, ledger }: ReconcileReport): string {
+export function reconcileText({ applied, actions, failed, waiting, ledger }: ReconcileReport): string {
   const counts = Map.groupBy(actions, ({ kind }) => kind);
   const named = actions.filter(({ kind }) => kind !== 'admit');
   return [
     ledger === 0 ? 'there is no ledger: nothing is known of what happened since the backup' : `by the ledger up to entry ${ledger}:`,
     ...[...counts].map(([kind, list]) => `  ${words[kind][applied ? 0 : 1]}: ${list.length} tenants`),
     ...named.map(({ tenant, kind, why }) => `    ${tenant}: ${kind}: ${why}`),
+    ...failed.map(({ tenant, why }) => `    ${tenant}: refused: ${why}`),
     ...(waiting > 0 ? [`  ${waiting} tenants wait, fenced`] : []),
   ].join('\n');
 }

@@ -2,10 +2,9 @@ import type pg from 'pg';
 import { appendAudit } from '../../audit/append.ts';
 import { setApplicationPath } from '../../db/application-path.ts';
 import { type Operation, transaction } from '../../db/operation.ts';
-import { awaitOperation, inProcess } from '../../durable/work.ts';
+import { awaitOperation, inProcess, type Works } from '../../durable/work.ts';
 import { PartywallError } from '../../errors.ts';
-import { eraseKind, eraseTenant } from '../../tenants/erase/erase.ts';
-import { eraseWork } from '../../tenants/erase/erase-work.ts';
+import { eraseTenant } from '../../tenants/erase/erase.ts';
 import { lockRoot, writeState } from '../../tenants/root-row.ts';
 import { registryStates, type TenantStatus } from '../../tenants/states.ts';
 import type { Archive } from '../archive.ts';
@@ -28,11 +27,15 @@ export interface ReconcileReport {
   /** Number of the ledger's last object; 0: there is no ledger. */
   readonly ledger: number;
   readonly actions: readonly ReconcileAction[];
+  /** Actions that were refused; these tenants stay fenced, and the others went on. */
+  readonly failed: readonly { readonly tenant: string; readonly why: string }[];
   /** Tenants that are still fenced, each for a reason that is among the actions or because its tier was not asked for. */
   readonly waiting: number;
 }
 
 export interface ReconcileOptions {
+  /** How an erasure is carried out. Default: in the database and in this archive. */
+  readonly works?: Works | undefined;
   readonly onProgress?: ((done: number, of: number, action: ReconcileAction) => void) | undefined;
 }
 
@@ -40,21 +43,27 @@ export interface ReconcileOptions {
  * Brings a database that came from a backup up to the ledger and lets its tenants in, tier by tier. Each tenant is one transaction (an erasure: several, and it
  * goes on where it was), so that this can be run again after a crash: tenants that are done do not wait any more.
  *
- * @throws PartywallError archive_damaged, key_missing, store_unavailable, erasure_refused
+ * @throws PartywallError archive_damaged, key_missing, store_unavailable
  */
 export async function reconcile(operation: Operation, archive: Archive, input: ReconcileInput = {}, options: ReconcileOptions = {}): Promise<ReconcileReport> {
   const { pool } = operation.database;
   const ledger: Ledger = await readLedger(archive);
   const waiting = (await waitingTenants(pool)).filter(({ tier }) => input.tiers?.includes(tier) ?? true);
   const actions = planReconciliation(ledger, waiting, await presentTenants(pool));
+  const failed: { tenant: string; why: string }[] = [];
+  // Its keys are gone, unless what erased it was cut off; the archive stays open for the others.
+  const works = options.works ?? eraseWorks(async () => ({ ...archive, close: async () => {} }));
   if (!input.dryRun) {
     for (const [at, action] of actions.entries()) {
       operation.signal?.throwIfAborted();
-      await apply(operation, action);
+      await apply(operation, action, works).catch((error: unknown) => {
+        if (!(error instanceof PartywallError) || error.code !== 'erasure_refused') throw error;
+        failed.push({ tenant: action.tenant, why: error.message });
+      });
       options.onProgress?.(at + 1, actions.length, action);
     }
   }
-  return { applied: !input.dryRun, ledger: ledger.number, actions, waiting: (await waitingTenants(pool)).length };
+  return { applied: !input.dryRun, ledger: ledger.number, actions, failed, waiting: (await waitingTenants(pool)).length };
 }
 
 interface WaitingRow {
@@ -83,9 +92,9 @@ async function presentTenants(pool: pg.Pool): Promise<ReadonlySet<string>> {
   return new Set(rows.map(({ tenant }) => tenant));
 }
 
-async function apply(operation: Operation, action: ReconcileAction): Promise<void> {
+async function apply(operation: Operation, action: ReconcileAction, works: Works): Promise<void> {
   if (action.kind === 'keep' || action.kind === 'lost') return;
-  if (action.kind === 'erase') return eraseAgain(operation, action);
+  if (action.kind === 'erase') return eraseAgain(operation, action, works);
   const { model } = operation.database;
   await transaction(operation.database.pool, async (client) => {
     await client.query(setApplicationPath(model));
@@ -117,12 +126,12 @@ where g.tenant_id = $1 for update of g`,
 }
 
 /** The hold that the backup may have is older than the erasure, which no hold stood against. */
-async function eraseAgain(operation: Operation, { tenant, why }: ReconcileAction): Promise<void> {
+async function eraseAgain(operation: Operation, { tenant, why }: ReconcileAction, works: Works): Promise<void> {
   const { database } = operation;
   await database.pool.query('update partywall_control.directory d set hold_reason = null, held_at = null where d.tenant_id = $1 and d.held_at is not null', [
     tenant,
   ]);
-  const durable = inProcess(database, { [eraseKind]: eraseWork });
+  const durable = inProcess(database, works);
   const { id } = await eraseTenant(operation, durable, { tenant, force: true, reason: why });
   const ended = await awaitOperation(operation, id, { timeoutMs: erasureTimeoutMs });
   if (ended.state !== 'done') throw new PartywallError('erasure_refused', `erasing tenant ${JSON.stringify(tenant)} again: ${ended.error ?? ended.state}`);

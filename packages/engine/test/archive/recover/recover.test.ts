@@ -1,10 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import {
+  appendLedger,
   type ControlDatabase,
   controlPool,
-  deleteTenant,
-  eraseTenant,
-  inProcess,
   type Operation,
   reconcile,
   recoverDatabase,
@@ -13,7 +11,6 @@ import {
   syncLedger,
   tenantSubject,
   verifyAudit,
-  works,
 } from '@partywall/engine';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -71,7 +68,7 @@ async function enters(on: TestDatabase, tenant: string): Promise<boolean> {
 }
 
 // Made here, so that they are gone before the roles that own things in them.
-const [whole, part, keyless] = [await target(), await target(), await target()];
+const [whole, part, stubborn, keyless] = [await target(), await target(), await target(), await target()];
 
 const tenants = { enterprise: '', pro: '', free: '', suspended: '', erased: '', gone: '' };
 let backup = '';
@@ -90,10 +87,10 @@ beforeAll(async () => {
   backup = (await runBackup(operation(), archive, { reason: 'test' })).id;
   before = await content(database);
   await suspendTenant(operation(), { tenant: tenants.suspended, reason: 'unpaid' });
-  await deleteTenant(operation(), { tenant: tenants.erased });
-  const durable = inProcess(control, works);
-  await eraseTenant(operation(), durable, { tenant: tenants.erased, force: true });
-  await durable.stop();
+  // As an erasure does it: first the ledger knows, then the rows go.
+  const erasedAt = { at: clock().toISOString(), retainedUntil: null, placement: null };
+  await appendLedger(archive, [{ tenant: tenants.erased, status: 'erased', ...erasedAt }], clock());
+  await database.query('delete from tenants where id = $1', [tenants.erased]);
   await database.query('delete from tenants where id = $1', [tenants.gone]);
   late = await fixture.tenant('Came after the backup', 'pro');
   await syncLedger(operation(), archive);
@@ -188,6 +185,21 @@ describe('a whole database restored into an empty one', () => {
     expect(await enters(to.database, tenants.pro)).toBe(false);
     const { rows } = await to.database.query('select distinct tenant_id from customers');
     expect(rows).toEqual([{ tenant_id: tenants.enterprise }]);
+  });
+
+  test('keeps an erased tenant out whose rows cannot go, and lets the others in', async () => {
+    const to = stubborn;
+    await recoverDatabase(archive, { from: backup, into: to.database.url }, { clock });
+    await to.database.query('create table unknown_to_the_model (id int)');
+    const report = await reconcile(to.operation, archive);
+    expect(report.failed).toEqual([{ tenant: tenants.erased, why: expect.stringContaining('planning an erasure') }]);
+    expect(report.waiting).toBe(2);
+    expect(await enters(to.database, tenants.erased)).toBe(false);
+    expect(await enters(to.database, tenants.pro)).toBe(true);
+    // Once it can, it goes.
+    await to.database.query('drop table unknown_to_the_model');
+    expect(await reconcile(to.operation, archive)).toMatchObject({ failed: [], waiting: 1 });
+    expect((await to.database.query('select from tenants where id = $1', [tenants.erased])).rowCount).toBe(0);
   });
 
   test('brings nothing back of a tenant whose keys are gone, and every other row', async () => {
