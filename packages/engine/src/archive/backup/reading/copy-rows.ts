@@ -11,8 +11,8 @@ const headBytes = 5;
 
 /**
  * Runs a `copy … to stdout` and hands out each row as it arrives, which PostgreSQL sends as one message each. The rows are read where the socket
- * put them: a stream of pieces, as pg-copy-streams gives, has to be searched for the ends of rows once more, which costs about as much as
- * all of the rest (3 million rows: 1.9 s against 1.0 s). An error of `onRow` ends the connection, because a COPY cannot be left.
+ * put them: a stream of pieces, as pg-copy-streams gives, has to be searched for the ends of rows once more (3 million rows of 300 bytes: 0.85 s of
+ * processor time against 0.5 s). An error of `onRow` ends the connection, because a COPY cannot be left.
  *
  * @returns how many rows there were
  */
