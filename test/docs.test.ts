@@ -92,7 +92,12 @@ test("the README's tour takes a database that nobody hardened to a verified wall
 test('every option and verb that the documents show exists', () => {
   const program = new Command('partywall').option('--config <file>').option('--url <url>').option('--json').option('--debug').option('--version');
   for (const register of verbs) register(program, () => async () => undefined);
-  const documents = ['README.md', 'examples/crm/RUNBOOK.md', 'examples/chatbot/RUNBOOK.md', ...repositoryFiles().filter((file) => file.startsWith('docs/guide/'))];
+  const documents = [
+    'README.md',
+    'examples/crm/RUNBOOK.md',
+    'examples/chatbot/RUNBOOK.md',
+    ...repositoryFiles().filter((file) => file.startsWith('docs/guide/')),
+  ];
   const pattern = new RegExp(`\\bpartywall ((?:${program.commands.map((verb) => verb.name()).join('|')})\\b[^\\n\`|>#]*)`, 'g');
   const shown = documents.flatMap((file) => [...read(file).replaceAll('\\\n', ' ').matchAll(pattern)].map((match) => (match[1] ?? '').trim()));
   expect(shown.length).toBeGreaterThan(80);
