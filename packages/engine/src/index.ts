@@ -4,6 +4,15 @@ export { type BackupInput, type BackupOptions, type BackupProgress, runBackup } 
 export { type Allowance, allowances } from './archive/backup/sources.ts';
 export { type BackupCheck, type VerifyBackupOptions, verifyBackup } from './archive/backup/verify-backup.ts';
 export { type CloneInput, type CloneOptions, type CloneReport, cloneTenant } from './archive/clone/clone-tenant.ts';
+export { eraseWorks } from './archive/erase/backup-eraser.ts';
+export { type ErasureList, readErasureList } from './archive/erase/erasure-list.ts';
+export { type HeldBackup, type HeldObject, heldSegments } from './archive/erase/held-segments.ts';
+export {
+  type BackupErasureCheck,
+  type BackupErasurePreview,
+  checkBackupErasure,
+  previewBackupErasure,
+} from './archive/erase/look-at-erasure.ts';
 export { safeName, tenantFileName } from './archive/export/file-name.ts';
 export { modelInSchema } from './archive/export/model-in-schema.ts';
 export { type PlainSource, type PlainSourceOptions, plainSource } from './archive/export/plain-source.ts';

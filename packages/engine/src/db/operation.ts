@@ -36,17 +36,28 @@ export async function transaction<Result>(pool: pg.Pool, work: (client: pg.PoolC
   const client = await pool.connect();
   let broken: Error | undefined;
   try {
+    return await transactionOn(client, work, (lost) => {
+      broken = lost;
+    });
+  } finally {
+    client.release(broken);
+  }
+}
+
+/** The same on a connection that the caller holds. @param onBroken told why the connection is of no use any more */
+export async function transactionOn<Client extends pg.ClientBase, Result>(
+  client: Client,
+  work: (client: Client) => Promise<Result>,
+  onBroken?: (lost: Error) => void,
+): Promise<Result> {
+  try {
     await client.query('begin isolation level read committed');
     const result = await work(client);
     const { command } = await client.query('commit');
     if (command !== 'COMMIT') throw new Error('the transaction was rolled back where it should have been committed');
     return result;
   } catch (error) {
-    await client.query('rollback').catch((lost: unknown) => {
-      broken = lost instanceof Error ? lost : new Error(String(lost));
-    });
+    await client.query('rollback').catch((lost: unknown) => onBroken?.(lost instanceof Error ? lost : new Error(String(lost))));
     throw error;
-  } finally {
-    client.release(broken);
   }
 }

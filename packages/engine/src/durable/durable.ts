@@ -6,7 +6,7 @@ import type { ControlDatabase } from '../db/operation.ts';
 import { PartywallError } from '../errors.ts';
 import { announce, type Liveness } from './liveness.ts';
 import { type LongOperation, restartOperation, runningOperations } from './operations.ts';
-import { carryOut, type Durable, type Works } from './work.ts';
+import { carryOut, type Durable, prepareBy, type Works } from './work.ts';
 
 /**
  * Long operations and schedules on DBOS, which remembers the steps of each in the system database: what a crash cuts off goes on in another process
@@ -82,6 +82,7 @@ export async function startDurable(options: DurableOptions): Promise<Durable> {
   const stopping = new AbortController();
   let sweeping: Promise<void> = Promise.resolve();
   const durable: Durable = {
+    prepare: prepareBy(options.works),
     start: (operation) => current().outside.runInAsyncScope(() => startWorkflow(options.database, operation)),
     stop: async ({ graceMs = stopGraceMs } = {}) => {
       if (stopping.signal.aborted) return;

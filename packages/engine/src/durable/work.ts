@@ -18,13 +18,19 @@ export interface WorkContext {
   /** Runs a step, unless it ended before a crash; then its result is what it was. Results are JSON. */
   step<Result>(name: string, run: () => Promise<Result>): Promise<Result>;
 }
-export type Work = (context: WorkContext) => Promise<void>;
+export interface Work {
+  (context: WorkContext): Promise<void>;
+  /** Finds out, before it begins, whether all is there that it will need. Changes nothing. */
+  readonly prepare?: (operation: Operation, tenant: string) => Promise<void>;
+}
 
 /** Work by the kind of its operation. */
 export type Works = Readonly<Record<string, Work>>;
 
 /** Carries operations out. */
 export interface Durable {
+  /** What the work of that kind asks for before it begins. @throws PartywallError what stands in its way */
+  prepare(kind: string, operation: Operation, tenant: string): Promise<void>;
   /** Starts an operation that has begun, or goes on with it. Returns before it has ended. */
   start(operation: LongOperation): Promise<void>;
   /** Takes no more work and waits for what runs, as long as `graceMs`; the rest goes on elsewhere or after the next start. */
@@ -32,6 +38,10 @@ export interface Durable {
 }
 
 const pollMs = 50;
+
+export function prepareBy(works: Works): Durable['prepare'] {
+  return async (kind, operation, tenant) => works[kind]?.prepare?.(operation, tenant);
+}
 
 /** Carries one operation out to its end; the outcome is in `partywall_control.operations`. */
 export async function carryOut(database: ControlDatabase, works: Works, id: string, step: WorkContext['step']): Promise<void> {
@@ -75,6 +85,7 @@ export function inProcess(database: ControlDatabase, works: Works): Durable {
   const running = new Map<string, Promise<void>>();
   let stopped = false;
   return {
+    prepare: prepareBy(works),
     start: async ({ id }) => {
       if (stopped || running.has(id)) return;
       const work = carryOut(database, works, id, (_name, run) => run())

@@ -1,7 +1,7 @@
 import { PartywallError } from '../errors.ts';
-import type { BookEntry, Erasure, KeyBook } from './book.ts';
+import { type BookEntry, type Erasure, type KeyBook, openBook, readHeader } from './book.ts';
 import { activeEntries, type Contents, emptyContents, erasuresOf, withKek, withNewKey, withoutSubject, withSubjects } from './change-book.ts';
-import type { CopiesState } from './copies.ts';
+import { type CopiesState, readCopy } from './copies.ts';
 import type { DataKey, DataKeys, Subject } from './data-keys.ts';
 import { escrowStore } from './escrow.ts';
 import { compareKeyFiles, type FilesState } from './escrow-files.ts';
@@ -37,7 +37,15 @@ export interface Keyring extends DataKeys {
    * key-encryption key is destroyed, so that no old copy of the keybook opens. Can be run again after a crash, and ends with the same evidence.
    */
   destroy(subject: Subject): Promise<KeyDestruction>;
+  /** The stored keybook as it is now, kept as a thief would keep it, to be tried later. Undefined where there is none. */
+  copied(): Promise<CopiedKeybook | undefined>;
   close(): Promise<void>;
+}
+
+export interface CopiedKeybook {
+  readonly generation: number;
+  /** Whether it opens with the key-encryption keys that are there now. @throws PartywallError what keeps them from being asked */
+  opens(): Promise<boolean>;
 }
 
 export interface Rotation {
@@ -155,6 +163,14 @@ export async function openKeys(options: KeyringOptions): Promise<Keyring> {
     };
   };
 
+  const copied = async (): Promise<CopiedKeybook | undefined> => {
+    const copy = await readCopy(options.book);
+    if (!copy) return undefined;
+    const place = `a copy of ${options.book.description}`;
+    const opens = () => openBook(copy.stored, source, place).then(() => true, isRefused);
+    return { generation: readHeader(copy.stored, place).generation, opens };
+  };
+
   const escrowStatus = async (destroyed: readonly number[]): Promise<KeyringStatus['escrow']> => {
     try {
       return { copies: await shared.state(), files: escrow && (await compareKeyFiles(keyring, escrowStore(escrow), destroyed)) };
@@ -208,8 +224,15 @@ export async function openKeys(options: KeyringOptions): Promise<Keyring> {
         throw noKeys('making a new key for a tenant');
       }),
     destroy: (subject) => inTurn(() => destroy(subject)),
+    copied: () => inTurn(copied),
     close: () => source.close(),
   };
+}
+
+/** False for a key that refuses. */
+function isRefused(error: unknown): false {
+  if (error instanceof PartywallError && error.code === 'keyring_refused') return false;
+  throw error;
 }
 
 function missing(id: string, erasure: Erasure | undefined): PartywallError {

@@ -12,6 +12,32 @@ import { isSignedBy, publicKeys, type SigningKey } from '../keyring/signing.ts';
  */
 export const certificateFormat = 'partywall.erasure/1';
 
+const count = z.int().min(0);
+
+const erasedBackups = z.object({
+  /** Id of the archive. */
+  archive: z.string(),
+  /** Random names of the tenant in it, and of its data keys: all destroyed. Empty where it was never backed up. */
+  refs: z.array(z.string()),
+  keys: z.array(z.string()),
+  /** Versions of key-encryption keys that could open an older keybook. `pending`: somebody has to take them away, and until then they can. */
+  keks: z.object({ destroyed: z.array(z.int()), pending: z.array(z.int()) }),
+  /** Whether the keybook as it was before still opens; null where it was not there to be tried any more. */
+  oldKeybookOpens: z.boolean().nullable(),
+  /** Backups that held the tenant, and what they reach: segments were each tried, none opens. `bytes` of the objects. */
+  held: z.object({ backups: count, objects: count, segments: count, bytes: count }),
+  /** Until when some of the objects cannot be deleted; null where none is locked. They cannot be read either. */
+  lockedUntil: z.string().nullable(),
+  /** Backups whose manifest or page could not be read, so that their segments are not named. Their keys are gone with the others. */
+  unread: count,
+  /** The object of the archive that names every segment, and what it hashes to. */
+  list: z.object({ object: z.string(), sha256: z.string() }).nullable(),
+  /** Every other subject: its key is there, and a segment of it in the newest backup was opened, or there was none to open. */
+  others: z.object({ of: count, visited: count, opened: count, without: count, damaged: count }),
+  /** Number of the ledger's object that holds the erasure. */
+  ledger: count,
+});
+
 const certificateBody = z.object({
   format: z.literal(certificateFormat),
   number: z.int(),
@@ -27,6 +53,8 @@ const certificateBody = z.object({
   removed: z.object({ people: z.int(), control: z.int(), quarantined: z.int() }),
   /** Materialised views that hold copies until their owner refreshes them. */
   copies: z.array(z.string()),
+  /** What became of its backups; absent where the database was never backed up. */
+  backups: erasedBackups.optional(),
   previous: z.string().nullable(),
   keyId: z.string(),
 });

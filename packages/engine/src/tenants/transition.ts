@@ -9,6 +9,8 @@ import { decide, registryStates, type TenantAction, type TenantStatus, transitio
 import { readTenant, type Tenant, type TenantRow, tenantColumns, tenantOf, unknownTenant } from './tenant.ts';
 
 const dayMs = 86_400_000;
+/** A tenant can be brought back for this long at the least, whatever its plan says: people have that long to miss their data. */
+export const retentionDaysMin = 30;
 
 export interface TransitionInput {
   readonly tenant: string;
@@ -82,7 +84,7 @@ export async function changeStatus(
   const { to } = decision;
   const { retains } = transitions[action];
   // What a cancellation promised is not shortened by the deletion that follows it.
-  const promised = Math.max(now.getTime() + row.retention_days * dayMs, before.retainedUntil?.getTime() ?? 0);
+  const promised = Math.max(now.getTime() + Math.max(row.retention_days, retentionDaysMin) * dayMs, before.retainedUntil?.getTime() ?? 0);
   const retainedUntil = retains ? new Date(promised) : to === 'active' ? null : before.retainedUntil;
   const remembered = before.status === 'active' ? await readRootStatus(client, model, before.id) : row.root_status;
   const { rows } = await client.query<TenantRow>(

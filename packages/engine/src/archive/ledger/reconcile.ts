@@ -7,7 +7,8 @@ import { PartywallError } from '../../errors.ts';
 import { eraseTenant } from '../../tenants/erase/erase.ts';
 import { lockRoot, writeState } from '../../tenants/root-row.ts';
 import { registryStates, type TenantStatus } from '../../tenants/states.ts';
-import type { Archive } from '../archive.ts';
+import { eraseWorks } from '../erase/backup-eraser.ts';
+import type { OpenArchive } from '../open-archive.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { planReconciliation, type ReconcileAction, type Tier, type WaitingTenant } from './reconcile-plan.ts';
 import { parseRecovered, recoveredPrefix } from './recovered.ts';
@@ -45,7 +46,12 @@ export interface ReconcileOptions {
  *
  * @throws PartywallError archive_damaged, key_missing, store_unavailable
  */
-export async function reconcile(operation: Operation, archive: Archive, input: ReconcileInput = {}, options: ReconcileOptions = {}): Promise<ReconcileReport> {
+export async function reconcile(
+  operation: Operation,
+  archive: OpenArchive,
+  input: ReconcileInput = {},
+  options: ReconcileOptions = {},
+): Promise<ReconcileReport> {
   const { pool } = operation.database;
   const ledger: Ledger = await readLedger(archive);
   const waiting = (await waitingTenants(pool)).filter(({ tier }) => input.tiers?.includes(tier) ?? true);

@@ -55,7 +55,9 @@ export async function previewErasure(operation: Operation, input: EraseInput): P
  * Begins to erase a tenant for good: from here on it is kept out, and cannot come back. The rows go in the background; the operation that is
  * returned tells how far it is. Asking again while it runs, or after it failed, goes on with the same operation.
  *
- * @throws PartywallError tenant_unknown, transition_refused (hold, retention), erasure_refused (rows outside of the tenant keep it from going)
+ * @throws PartywallError tenant_unknown, transition_refused (hold, retention), erasure_refused (rows outside of the tenant keep it from going, it
+ * is on its way to another database, or it was backed up and no archive is given), and what keeps its backups from being erased: store_unavailable,
+ * keyring_refused, escrow_unverified, key_missing, archive_damaged. It stays what it was then.
  */
 export async function eraseTenant(operation: Operation, durable: Durable, input: EraseInput): Promise<LongOperation> {
   const { pool } = operation.database;
@@ -64,6 +66,8 @@ export async function eraseTenant(operation: Operation, durable: Durable, input:
   if (blocked.length > 0) {
     throw new PartywallError('erasure_refused', `erasing tenant ${JSON.stringify(tenant.id)}: ${blocked[0]}`, { details: blocked });
   }
+  const decision = decide({ ...tenant, held: tenant.hold !== null }, 'erase', operation.database.clock(), input.force);
+  if (decision.kind === 'change') await durable.prepare(eraseKind, operation, tenant.id);
   const begun = await transaction(pool, async (client) => {
     await changeStatus(client, operation, 'erase', input);
     return beginOperation(client, operation, { kind: eraseKind, tenant: tenant.id, reason: input.reason });
