@@ -9,7 +9,7 @@ export interface RunOptions {
   readonly onProgress?: ((done: number, of: number) => void) | undefined;
   /** Called inside the transaction of an item, so that what has been made is remembered with it. */
   readonly remember?: ((item: SchemaItem) => Promise<void>) | undefined;
-  /** Told of a materialised view that could not be filled, which is then left empty. Without it that is an error as any other. */
+  /** Told of a materialised view that could not be filled, which is then left empty. Without it that is an error like the rest. */
   readonly onUnfilled?: ((item: SchemaItem, why: string) => void) | undefined;
   /** Ids of items that are made already. */
   readonly made?: ReadonlySet<string> | undefined;
