@@ -4,6 +4,11 @@ export { type BackupInput, type BackupOptions, type BackupProgress, runBackup } 
 export { type Allowance, allowances } from './archive/backup/sources.ts';
 export { type BackupCheck, type VerifyBackupOptions, verifyBackup } from './archive/backup/verify-backup.ts';
 export { type CloneInput, type CloneOptions, type CloneReport, cloneTenant } from './archive/clone/clone-tenant.ts';
+export { type DrillInput, type DrillOptions, type DrillPreview, drillBackup, previewDrill } from './archive/drill/drill.ts';
+export { type DrillReport, type DrillStep, drillMarkdown, stepTitles } from './archive/drill/drill-report.ts';
+export type { DrillEvent } from './archive/drill/drill-steps.ts';
+export { type EscrowSettings, openEscrowedArchive } from './archive/drill/escrow-archive.ts';
+export { type DrillCandidate, type DrillPlan, type DrillSelection, drillPeriods, planDrill } from './archive/drill/plan-drill.ts';
 export { eraseWorks } from './archive/erase/backup-eraser.ts';
 export { type ErasureList, readErasureList } from './archive/erase/erasure-list.ts';
 export { type HeldBackup, type HeldObject, heldSegments } from './archive/erase/held-segments.ts';

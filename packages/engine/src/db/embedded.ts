@@ -108,6 +108,47 @@ function handle(at: { dataDir: string; port: number; pid: number; password: stri
   };
 }
 
+/**
+ * Stops the server of a data folder, if one runs, and deletes the folder with all that lies beside it. Nothing happens where there is none.
+ *
+ * @throws PartywallError embedded_unavailable: what runs under the number in its pid file does not answer as its server, and is left alone
+ */
+export async function discardEmbedded(folder: string): Promise<void> {
+  const dataDir = path.resolve(folder);
+  const running = await runningServer(dataDir);
+  if (running) {
+    const password = await fs.readFile(`${dataDir}.secret`, 'utf8').then(
+      (text) => text.trim(),
+      () => undefined,
+    );
+    const server = handle({ dataDir, port: running.port, pid: running.pid, password, adopted: true });
+    if (!(await serves(server))) {
+      throw new PartywallError('embedded_unavailable', `stopping PostgreSQL in ${dataDir}: process ${running.pid} does not answer as its server`, {
+        hint: 'where it is another process, delete the file postmaster.pid in that folder',
+      });
+    }
+    await server.stop();
+  }
+  const link = await fs.readlink(dataDir).catch(() => undefined);
+  if (link !== undefined) await fs.rm(path.resolve(path.dirname(dataDir), link), { recursive: true, force: true });
+  for (const part of [dataDir, `${dataDir}.secret`, `${dataDir}.log`, `${dataDir}.initdb`]) await fs.rm(part, { recursive: true, force: true, maxRetries: 5 });
+}
+
+/** The number of a process that ended may be another's by now. */
+async function serves({ url, dataDir }: EmbeddedServer): Promise<boolean> {
+  const client = new pg.Client({ connectionString: url });
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    const { rows } = await client.query<{ folder: string }>("select pg_catalog.current_setting('data_directory') as folder");
+    return (await fs.realpath(rows[0]?.folder ?? '')) === (await fs.realpath(dataDir));
+  } catch {
+    return false;
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
 /** SIGINT is PostgreSQL's fast shutdown: sessions end, data is checkpointed. */
 async function stopServer(pid: number, dataDir: string): Promise<void> {
   const pidFile = path.join(dataDir, 'postmaster.pid');
