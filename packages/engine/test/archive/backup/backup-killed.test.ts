@@ -53,7 +53,13 @@ test(`killed anywhere, a backup leaves nothing that counts, and the next one is 
     if (signal === null || made.length > 0) expect(made).toHaveLength(1);
     for (const id of made) expect(await verifyBackup(archive, id, { readData: true })).toMatchObject({ whole: true });
     // The server notices that the process is gone, and lets go of its lock.
-    while (((await database.query(`select from pg_locks where locktype = 'advisory' and objsubid = 1 and granted`)).rowCount ?? 0) > 0);
+    while (
+      ((
+        await database.query(
+          `select from pg_locks where locktype = 'advisory' and objsubid = 1 and granted and database = (select oid from pg_database where datname = current_database())`,
+        )
+      ).rowCount ?? 0) > 0
+    );
     const { id } = await runBackup(operation(), archive, { reason: 'by hand' });
     expect(await verifyBackup(archive, id, { readData: true })).toMatchObject({ whole: true });
     await expectSame(archive, id, { url: database.url, tenants });

@@ -36,7 +36,11 @@ test('a TRUNCATE that commits while the backup waits for its lock is in the back
   const running = runBackup(operation(), archive, { reason: 'by hand' });
   await until(
     async () =>
-      (await database.query(`select from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'partywall backup%'`)).rowCount === 1,
+      (
+        await database.query(
+          `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() and application_name like 'partywall backup%'`,
+        )
+      ).rowCount === 1,
   );
   await other.query('commit');
   await other.end();
@@ -81,7 +85,9 @@ test('a lost connection fails the run with what happened, nothing counts, and th
   const onProgress = (): void => {
     if (ending.done) return;
     ending.done = true;
-    database.query(`select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'partywall backup%'`).catch(() => undefined);
+    database
+      .query(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'partywall backup%'`)
+      .catch(() => undefined);
   };
   await expect(runBackup(operation(), archive, { reason: 'by hand' }, { onProgress })).rejects.toMatchObject({ code: 'database_unreachable' });
   expect(await runBackup(operation(), archive, { reason: 'by hand' })).toMatchObject({ base: before.id });

@@ -266,7 +266,7 @@ describe('a backup is refused', () => {
     const onProgress = (): void => controller.abort(new Error('interrupted'));
     await none(() => runBackup(operation({ signal: controller.signal }), archive, { reason: 'by hand' }, { onProgress }), { message: 'interrupted' });
     expect(await fs.readdir(settings.workFolder)).toEqual([]);
-    const { rows } = await database.query("select from pg_stat_activity where application_name like 'partywall backup%'");
+    const { rows } = await database.query("select from pg_stat_activity where datname = current_database() and application_name like 'partywall backup%'");
     expect(rows).toHaveLength(0);
   });
 });
