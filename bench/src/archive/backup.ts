@@ -79,9 +79,12 @@ async function change(url: string, tenants: readonly string[]): Promise<void> {
   const client = await connect(url, { purpose: 'bench' });
   try {
     for (const tenant of tenants) {
-      await client.query('update public.customers set phone = phone || $2 where tenant_id = $1 and id % 10 = 0', [tenant, '0']);
+      await client.query('update public.customers set phone = phone || $2 where id in (select id from public.customers where tenant_id = $1 limit 40)', [
+        tenant,
+        '0',
+      ]);
       await client.query(
-        'insert into public.orders select 10000000 + o.id, o.tenant_id, o.customer_id, $2, o.total, o.placed_at from public.orders o where o.tenant_id = $1 and o.id % 20 = 0',
+        'insert into public.orders select 10000000 + o.id, o.tenant_id, o.customer_id, $2, o.total, o.placed_at from public.orders o where o.tenant_id = $1 limit 50',
         [tenant, 'open'],
       );
     }

@@ -4,6 +4,9 @@ import { PartywallError } from '../../errors.ts';
 /** Shutdown, crash and restart of the server, and the ends of connections that go with them. */
 const lostStates: ReadonlySet<string> = new Set(['57P01', '57P02', '57P03', '08006', '08003', 'ECONNRESET', 'ECONNREFUSED', 'EPIPE']);
 
+/** The client's own words, which have no code; and the server's, for a snapshot whose session ended before a thread could take it. */
+const lostMessages = /^(Connection terminated|Client has encountered a connection error|Client was closed|invalid snapshot identifier)/;
+
 /** What stopped a backup, as whoever ran it can act on it: errors of the model and of privileges are refusals. */
 export function backupFailure(error: unknown): unknown {
   if (error instanceof PartywallError) {
@@ -18,7 +21,7 @@ export function backupFailure(error: unknown): unknown {
       hint: 'connect as the service role: a role that a policy binds would read fewer rows',
     });
   }
-  if ((state !== undefined && lostStates.has(state)) || /^Connection terminated/.test(error.message)) {
+  if ((state !== undefined && lostStates.has(state)) || lostMessages.test(error.message)) {
     return new PartywallError('database_unreachable', `backing up: the connection was lost: ${error.message}`, {
       cause: error,
       hint: 'nothing of this run counts; run it again once the server is there',

@@ -56,7 +56,7 @@ export interface BackupProgress {
 const workersMax = 8;
 /** More threads than this fill neither the network nor memory better, unless asked for. */
 const defaultWorkersMax = 4;
-const defaultMemoryBytes = 64 * 1024 ** 2;
+const defaultMemoryBytes = 48 * 1024 ** 2;
 const reasonCharactersMax = 500;
 const classesHere: readonly DataClass[] = dataClasses.filter((each) => each !== 'files');
 

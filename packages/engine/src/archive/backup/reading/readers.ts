@@ -13,7 +13,7 @@ export interface Readers {
 }
 
 /** Of the heap for young objects: the pieces that a socket hands out die young, and there are many of them. */
-const youngHeapMb = 8;
+const youngHeapMb = 4;
 const threadModule = new URL(import.meta.url.endsWith('.ts') ? './reader-thread.ts' : './reader-thread.js', import.meta.url);
 
 /** @throws PartywallError backup_refused, database_unreachable, store_full */
