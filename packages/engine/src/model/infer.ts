@@ -1,4 +1,5 @@
 import { type Catalog, columnOf, type Relation } from '../catalog/catalog.ts';
+import { archiveRules } from './archive.ts';
 import { asPlatform, byColumn, ownColumnCandidate } from './candidates.ts';
 import { inferControl } from './infer-control.ts';
 import { isToolTable, toolRule } from './known-tables.ts';
@@ -95,7 +96,7 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
       people: existing ? existing.people : control.people,
       quotas: existing ? existing.quotas : control.quotas,
       clone: existing?.clone ?? new Map(),
-      archive: existing?.archive ?? { smoke: [] },
+      archive: existing?.archive ?? archiveRules(undefined),
     },
     why: {
       tenant: root.why,

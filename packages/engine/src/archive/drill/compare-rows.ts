@@ -39,6 +39,25 @@ export async function compareRows(client: pg.Client, restore: ScratchRestore, si
   return { rows, problems };
 }
 
+/**
+ * Reads everything of the drilled subjects that is no row of a table, such as uploaded files: each segment has to open and be what its page says. Returns how many
+ * contents there are.
+ *
+ * @throws PartywallError archive_damaged, key_missing, store_object_missing
+ */
+export async function readContents({ backup, pages, tables }: ScratchRestore, signal: AbortSignal | undefined): Promise<number> {
+  const rowTables = new Set(tables.map(({ stored }) => stored.name));
+  let read = 0;
+  for (const [ref, page] of pages) {
+    for (const { table, segments } of page.tables.filter((each) => !rowTables.has(each.table))) {
+      signal?.throwIfAborted();
+      for await (const _ of backup.segments(ref, table, segments));
+      read += 1;
+    }
+  }
+  return read;
+}
+
 const nothing: RowsDigest = rowsSum().digest();
 
 function difference(

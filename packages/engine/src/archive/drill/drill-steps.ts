@@ -5,7 +5,7 @@ import { verify } from '../../verify/verify.ts';
 import type { OpenArchive } from '../open-archive.ts';
 import type { Backup } from '../read/open-backup.ts';
 import { type AppLogin, appConnection, withApp } from './app-login.ts';
-import { compareRows } from './compare-rows.ts';
+import { compareRows, readContents } from './compare-rows.ts';
 import { type DrillReport, type DrillStep, type DrillStepName, type DrillTenantReport, drillSteps } from './drill-report.ts';
 import type { DrillPlan } from './plan-drill.ts';
 import { probeSequences } from './probe-sequences.ts';
@@ -163,8 +163,9 @@ const work: Readonly<Record<DrillStepName, StepWork>> = {
   compare: async (run, progress) => {
     const { rows, problems } = await onScratch(run, progress, ({ client, signal }) => compareRows(client, restored(progress), signal));
     progress.rows = rows;
+    const contents = await readContents(restored(progress), run.operation.signal);
     return {
-      said: `${rows} rows of ${restored(progress).tables.length} tables`,
+      said: `${rows} rows of ${restored(progress).tables.length} tables, ${contents} other contents`,
       problems: problems.map(({ tenant, what }) => (tenant === '' ? { what } : { tenant, what })),
     };
   },

@@ -169,6 +169,7 @@ select '${enterprise}', gen_random_uuid(), 'b', now(), now()`),
     const model: TenancyModel = {
       ...fixture.model,
       archive: {
+        ...fixture.model.archive,
         smoke: [
           { sql: 'select 1 from customers limit 1', expect: 'rows' },
           { sql: 'select count(*) from customers', expect: 20 },
