@@ -4,6 +4,7 @@ import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerBackup } from './commands/backup.ts';
+import { registerBackupDrill } from './commands/backup-drill.ts';
 import { registerBackupExport } from './commands/backup-export.ts';
 import { registerBackupRetention } from './commands/backup-retention.ts';
 import { registerBackupSchedule } from './commands/backup-schedule.ts';
@@ -13,6 +14,7 @@ import { registerClone } from './commands/clone.ts';
 import { registerCredentials } from './commands/credentials.ts';
 import { registerDiff } from './commands/diff.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerErase } from './commands/erase.ts';
 import { registerEvidence } from './commands/evidence.ts';
 import { registerInit } from './commands/init.ts';
 import { registerKeys } from './commands/keys.ts';
@@ -62,9 +64,11 @@ export const verbs: readonly Register[] = [
   registerEvidence,
   registerAlerts,
   registerKeys,
+  registerErase,
   registerRestore,
   registerBackup,
   registerBackupExport,
+  registerBackupDrill,
   registerBackupStatus,
   registerBackupSchedule,
   registerBackupRetention,

@@ -4,8 +4,10 @@ export { type BackupInput, type BackupOptions, type BackupProgress, runBackup } 
 export { type Allowance, allowances } from './archive/backup/sources.ts';
 export { type BackupCheck, type VerifyBackupOptions, verifyBackup } from './archive/backup/verify-backup.ts';
 export { type CloneInput, type CloneOptions, type CloneReport, cloneTenant } from './archive/clone/clone-tenant.ts';
+export { beginClone, type CloneRequest, cloneKind, cloneWork } from './archive/clone/clone-work.ts';
 export { type DrillInput, type DrillOptions, type DrillPreview, drillBackup, previewDrill } from './archive/drill/drill.ts';
-export { type DrillReport, type DrillStep, drillMarkdown, stepTitles } from './archive/drill/drill-report.ts';
+export { drillDue } from './archive/drill/drill-due.ts';
+export { type DrillReport, type DrillStep, drillMarkdown, drillSteps, stepTitles } from './archive/drill/drill-report.ts';
 export type { DrillEvent } from './archive/drill/drill-steps.ts';
 export { type EscrowSettings, openEscrowedArchive } from './archive/drill/escrow-archive.ts';
 export { type DrillCandidate, type DrillPlan, type DrillSelection, drillPeriods, planDrill } from './archive/drill/plan-drill.ts';
@@ -32,6 +34,7 @@ export { planReconciliation, type ReconcileAction, type Tier, tierOrder, type Wa
 export { changedRecords, type LedgerSync, refuseUnreconciled, syncLedger } from './archive/ledger/sync-ledger.ts';
 export { type LiveSource, liveSource } from './archive/live-source.ts';
 export { type CopyInput, type CopyReport, copyTenantInto } from './archive/move/copy-tenant-into.ts';
+export { type FinishedMoves, finishDueMoves } from './archive/move/finish-due.ts';
 export { hashSource, type SourceHash } from './archive/move/hash-source.ts';
 export { cancelMove, finishMove, type MoveInput, type MovePreview, moveKind, moveTenant, previewMove } from './archive/move/move-tenant.ts';
 export { moveWork } from './archive/move/move-work.ts';
