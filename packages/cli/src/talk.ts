@@ -11,6 +11,8 @@ export interface Talk {
   readonly interactive: boolean;
   /** Asks on the terminal; only `y` and `yes` mean yes. */
   confirm(question: string, signal: AbortSignal): Promise<boolean>;
+  /** Asks on the terminal; what was typed, without spaces around it. */
+  ask(question: string, signal: AbortSignal): Promise<string>;
   style(style: Style, text: string): string;
   /** Ends an open progress line. */
   finish(): void;
@@ -48,6 +50,17 @@ export function createTalk(streams: { stdin: NodeJS.ReadStream; stderr: NodeJS.W
     stderr.write(`${eraseLine}${text.slice(0, (stderr.columns || defaultColumns) - 1)}`);
   };
 
+  const ask = async (question: string, signal: AbortSignal): Promise<string> => {
+    finish();
+    // Not as a terminal: readline would take Ctrl-C for itself, which is to interrupt the command.
+    const prompt = createInterface({ input: stdin, output: stderr, terminal: false });
+    try {
+      return (await prompt.question(question, { signal })).trim();
+    } finally {
+      prompt.close();
+    }
+  };
+
   return {
     interactive: terminal && stdin.isTTY === true,
     line: (text) => {
@@ -55,17 +68,8 @@ export function createTalk(streams: { stdin: NodeJS.ReadStream; stderr: NodeJS.W
       stderr.write(`${text}\n`);
     },
     progress,
-    confirm: async (question, signal) => {
-      finish();
-      // Not as a terminal: readline would take Ctrl-C for itself, which is to interrupt the command.
-      const prompt = createInterface({ input: stdin, output: stderr, terminal: false });
-      try {
-        const answer = await prompt.question(`${question} [y/N] `, { signal });
-        return /^y(es)?$/i.test(answer.trim());
-      } finally {
-        prompt.close();
-      }
-    },
+    confirm: async (question, signal) => /^y(es)?$/i.test(await ask(`${question} [y/N] `, signal)),
+    ask,
     style: (style, text) => styleText(style, text, { stream: stderr }),
     finish,
   };

@@ -1,0 +1,68 @@
+import {
+  awaitOperation,
+  connect,
+  type Durable,
+  eraseWorks,
+  hasSystemDatabase,
+  type LongOperation,
+  type OpenArchive,
+  type Operation,
+  openArchive,
+  PartywallError,
+  startDurable,
+  systemDatabaseUrl,
+  works,
+} from '@partywall/engine';
+import { archiveSettings, withArchive } from './archive.ts';
+import type { CommandContext } from './context.ts';
+import { serviceUrl } from './control.ts';
+
+const progressMs = 250;
+
+/** Whether the environment names an archive; without one a database that was never backed up can be erased from. */
+export function hasArchive({ env }: Pick<CommandContext, 'env'>): boolean {
+  return Boolean(env['PARTYWALL_ARCHIVE']);
+}
+
+/** Runs `work` on the archive, where there is one. */
+export async function withArchiveIfAny<Result>(ctx: CommandContext, work: (archive: OpenArchive) => Promise<Result>): Promise<Result | undefined> {
+  return hasArchive(ctx) ? withArchive(ctx, work) : undefined;
+}
+
+/**
+ * Runs `work` with what carries erasures out, in the archive too where the environment names one.
+ *
+ * @throws PartywallError control_missing, and what `work` throws
+ */
+export async function withEraser<Result>(ctx: CommandContext, { database }: Operation, work: (durable: Durable) => Promise<Result>): Promise<Result> {
+  const service = serviceUrl(ctx);
+  await refuseWithoutSystem(service);
+  const all = hasArchive(ctx) ? { ...works, ...eraseWorks(() => openArchive(archiveSettings(ctx))) } : works;
+  const durable = await startDurable({ database, systemDatabaseUrl: systemDatabaseUrl(service), works: all });
+  try {
+    return await work(durable);
+  } finally {
+    await durable.stop();
+  }
+}
+
+/** Waits for an erasure, and shows how far it is. @throws PartywallError erasure_refused: it stopped */
+export async function awaitErasure(ctx: CommandContext, operation: Operation, { id, tenant }: LongOperation): Promise<void> {
+  for (;;) {
+    ctx.signal.throwIfAborted();
+    const now = await awaitOperation(operation, id, { timeoutMs: progressMs });
+    ctx.talk.progress({ label: now.step, done: Math.min(now.done, now.total), total: now.total, unit: 'rows' });
+    if (now.state === 'failed') {
+      throw new PartywallError('erasure_refused', `erasing tenant ${JSON.stringify(tenant)}: ${now.error}`, {
+        hint: 'the tenant stays kept out; mend what the message names, then run the same again',
+      });
+    }
+    if (now.state === 'done') return;
+  }
+}
+
+async function refuseWithoutSystem(url: string): Promise<void> {
+  const client = await connect(url, { purpose: 'command' });
+  const there = await hasSystemDatabase(client).finally(() => client.end());
+  if (!there) throw new PartywallError('control_missing', 'looking for the database that remembers the steps of long operations: it is not there');
+}
