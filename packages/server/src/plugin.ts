@@ -2,9 +2,14 @@ import {
   type Actor,
   archiveWorks,
   type ControlDatabase,
+  cloneKind,
+  cloneWork,
   type Durable,
   inProcess,
+  moveKind,
+  moveWork,
   type Operation,
+  type Placements,
   restoreWorks,
   type SlowQueryLog,
   type Works,
@@ -34,10 +39,12 @@ import { recordForeignId, recordRefusal, targetOf } from './refusals.ts';
 import { registerAlerts } from './routes/alerts.ts';
 import { registerAudit } from './routes/audit.ts';
 import { type ArchiveOptions, registerBackups } from './routes/backups.ts';
+import { registerClones } from './routes/clones.ts';
 import { registerHealth } from './routes/health.ts';
 import { registerIncidents } from './routes/incidents.ts';
 import { registerMetrics } from './routes/metrics.ts';
 import { processRegistry } from './routes/metrics-registry.ts';
+import { registerMoves } from './routes/moves.ts';
 import { registerPeople } from './routes/people.ts';
 import { registerPlans } from './routes/plans.ts';
 import { registerQuotas } from './routes/quotas.ts';
@@ -63,6 +70,8 @@ export interface ServerOptions {
   readonly delivery?: DeliveryOptions;
   /** Where backups are kept; without one none are made, and routes that need it answer 409. */
   readonly archive?: ArchiveOptions;
+  /** Other databases that tenants can be moved to (`placementsOf`). Whoever gives them closes them. */
+  readonly placements?: Placements;
 }
 
 declare module 'fastify' {
@@ -113,7 +122,7 @@ export const partywall = fp<ServerOptions>(
     });
     app.addHook('onRequest', (request) => admit(request, people, denials));
     const meter = registerMeter(app, options.database);
-    const durable = options.durable ?? inProcess(options.database, worksOf(options.archive));
+    const durable = options.durable ?? inProcess(options.database, worksOf(options));
     // One that was given belongs to whoever gave it.
     if (!options.durable) app.addHook('onClose', () => durable.stop());
     registerIdempotency(app, options.database.pool, options.people.secret);
@@ -135,14 +144,21 @@ export const partywall = fp<ServerOptions>(
       registerTransfer(own, options);
       registerBackups(own, { durable, archive: options.archive });
       registerRestores(own, { durable, archive: options.archive });
+      registerClones(own, { durable, archive: options.archive });
+      registerMoves(own, { durable, placements: options.placements });
     });
   },
   { name: 'partywall', fastify: '5.x' },
 );
 
-/** Everything that takes time, of a server with an archive or without. */
-export function worksOf(archive: ArchiveOptions | undefined): Works {
-  return archive ? { ...works, ...archiveWorks(archive.open, archive.settings), ...restoreWorks(archive.open) } : works;
+/** Everything that takes time, of a server with an archive and placements or without. */
+export function worksOf({ archive, placements }: Pick<ServerOptions, 'archive' | 'placements'>): Works {
+  return {
+    ...works,
+    [cloneKind]: cloneWork(archive?.open),
+    ...(archive && { ...archiveWorks(archive.open, archive.settings), ...restoreWorks(archive.open) }),
+    ...(placements && { [moveKind]: moveWork(placements) }),
+  };
 }
 
 /** Refuses a route that does not say who may use it, and puts the others into their tenant's context. */

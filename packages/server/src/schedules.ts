@@ -2,8 +2,13 @@ import {
   anchorAudit,
   applyRetention,
   type ControlDatabase,
+  drillDue,
   evaluateAlerts,
+  finishDueMoves,
+  type OpenArchive,
   type Operation,
+  PartywallError,
+  type Placements,
   pruneAudit,
   pruneUsage,
   purgeAlerts,
@@ -16,11 +21,17 @@ import {
 } from '@partywall/engine';
 import type { ArchiveOptions } from './routes/backups.ts';
 
+/** What a server may have or not. */
+interface Scheduled {
+  readonly archive?: ArchiveOptions | undefined;
+  readonly placements?: Placements | undefined;
+}
+
 /**
  * What the control plane does by itself, in UTC. Of all servers of a database one does each; what fails is tried again at its next time. Each is also a
  * command, for whoever mounts the server without `serve`.
  */
-export function schedules(database: ControlDatabase, archive?: ArchiveOptions): Schedule[] {
+export function schedules(database: ControlDatabase, { archive, placements }: Scheduled = {}): Schedule[] {
   const operation: Operation = { database, actor: { kind: 'system', id: 'schedule' } };
   const every = (name: string, cron: string, work: (operation: Operation) => Promise<unknown>): Schedule => ({
     name,
@@ -45,7 +56,17 @@ export function schedules(database: ControlDatabase, archive?: ArchiveOptions): 
       },
     },
     ...(archive ? archiveSchedules(operation, archive) : []),
+    ...(placements ? [every('moves.finish', '15 4 * * *', (each) => finishMoves(each, placements))] : []),
   ];
+}
+
+/** One that could not be finished is in the log, and due again tomorrow. */
+async function finishMoves(operation: Operation, placements: Placements): Promise<void> {
+  const { failed, visited, due } = await finishDueMoves(operation, placements);
+  if (failed.length === 0) return;
+  throw new PartywallError('move_refused', `removing the old rows of tenants that moved: ${failed.length} of ${due} failed, ${visited} visited`, {
+    details: failed.map(({ tenant, problem }) => `${tenant}: ${problem}`),
+  });
 }
 
 /** Often, because it decides by itself what is due. */
@@ -73,5 +94,19 @@ function archiveSchedules(operation: Operation, archive: ArchiveOptions): Schedu
         await withOpened(archive.open, (opened) => applyRetention(operation, opened, { settings: archive.settings }));
       },
     },
+    {
+      // Each night somebody's tier may say that it is time.
+      name: 'backup.drill',
+      cron: '20 5 * * *',
+      run: () => withOpened(archive.open, (opened) => drill(operation, opened, archive)),
+    },
   ];
+}
+
+/** One that failed is in the log too, for who reads no reports. */
+async function drill(operation: Operation, opened: OpenArchive, { staging }: ArchiveOptions): Promise<void> {
+  const report = await drillDue(operation, opened, { into: staging?.url, appUrl: staging?.appUrl });
+  if (report?.outcome !== 'failed') return;
+  const problems = report.steps.flatMap((step) => step.problems);
+  throw new PartywallError('archive_damaged', `drilling backup ${report.backup}: ${problems[0] ?? 'it failed'}`, { details: problems });
 }

@@ -83,12 +83,12 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   });
   try {
     const onTrouble = (message: string): void => app.log.warn({ trouble: message }, 'work beside requests failed');
-    const { archive } = server;
+    const { archive, placements } = server;
     durable = await startDurable({
       database,
       systemDatabaseUrl: systemDatabaseUrl(url),
-      works: worksOf(archive),
-      schedules: schedules(database, archive),
+      works: worksOf(server),
+      schedules: schedules(database, { archive, placements }),
       onTrouble,
     });
     await app.register(partywall, { ...server, database, durable });

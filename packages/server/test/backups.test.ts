@@ -84,11 +84,11 @@ describe('backups over HTTP', () => {
 
 describe('the schedules of a server with an archive', () => {
   test('back up what is due, once, and leave the trace that they run', async () => {
-    const durable = inProcess(control, worksOf(archive));
+    const durable = inProcess(control, worksOf({ archive }));
     await database.query(
       'truncate partywall_control.recovery_points, partywall_control.backup_runs, partywall_control.backup_schedule, partywall_control.operations',
     );
-    const tick = schedules(control, archive).find(({ name }) => name === 'backup.tick');
+    const tick = schedules(control, { archive }).find(({ name }) => name === 'backup.tick');
     await Promise.all([tick?.run(durable), tick?.run(durable)]);
     const { rows } = await database.query<{ id: string }>("select id from partywall_control.operations where kind = 'backup.run'");
     expect(rows).toHaveLength(1);
@@ -100,7 +100,7 @@ describe('the schedules of a server with an archive', () => {
   });
 
   test('find the backup that runs instead of beginning a second one', async () => {
-    const durable = inProcess(control, worksOf(archive));
+    const durable = inProcess(control, worksOf({ archive }));
     const begun = await Promise.all([1, 2, 3].map((n) => startBackup(operation(), durable, { reason: `number ${n}` })));
     expect(begun.filter(({ started }) => started)).toHaveLength(1);
     expect(new Set(begun.map((each) => each.operation.id)).size).toBe(1);

@@ -67,6 +67,12 @@ super_admin  none  -            POST    /api/admin/tenants/:id/reactivate
 super_admin  none  -            POST    /api/admin/tenants/:id/cancel
 super_admin  none  -            POST    /api/admin/tenants/:id/restore
 super_admin  none  -            POST    /api/admin/tenants/:id/restore-from-backup
+super_admin  none  -            POST    /api/admin/tenants/:id/clone
+super_admin  none  -            POST    /api/admin/tenants/:id/move
+super_admin  none  -            POST    /api/admin/tenants/:id/move/back
+super_admin  none  -            POST    /api/admin/tenants/:id/move/cancel
+super_admin  none  -            POST    /api/admin/tenants/:id/move/finish
+super_admin  none  -            GET     /api/admin/moves
 super_admin  none  -            POST    /api/admin/tenants/:id/delete
 super_admin  none  -            PUT     /api/admin/tenants/:id/legal-hold
 super_admin  none  -            DELETE  /api/admin/tenants/:id/legal-hold

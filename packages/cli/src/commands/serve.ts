@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { backupSettings, openArchive, PartywallError } from '@partywall/engine';
+import { backupSettings, openArchive, PartywallError, type Placements, placementsOf } from '@partywall/engine';
 import type { LogLevel, ServeOptions } from '@partywall/server';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { archiveSettings } from '../archive.ts';
@@ -27,7 +27,7 @@ export function registerServe(program: Command, start: Start): void {
       'Serve the control plane over HTTP: tenants, people, quotas, usage, alerts, audit. Connects as the service role, whose connection string is ' +
         '--url or PARTYWALL_SERVICE_URL. PARTYWALL_SECRET, at least 32 bytes and the same for all servers, signs sessions. Refuses to start with a ' +
         'list of all that is wrong. PARTYWALL_SMTP_URL is the mail server for alerts and invitations, PARTYWALL_METRICS_TOKEN the ' +
-        'bearer token of /metrics. With PARTYWALL_ARCHIVE and PARTYWALL_ESCROW it backs up by schedule. Ctrl-C and SIGTERM let requests end first.',
+        'bearer token of /metrics. With PARTYWALL_ARCHIVE and PARTYWALL_ESCROW it backs up by schedule; PARTYWALL_PLACEMENT_<NAME> are databases that tenants can move to. Ctrl-C and SIGTERM let requests end first.',
     )
     .option('--port <port>', 'port to listen on (default: PORT, else 5000)', parsePort)
     .option('--host <address>', 'address to listen on (default: HOST, else 127.0.0.1)')
@@ -50,7 +50,8 @@ export function registerServe(program: Command, start: Start): void {
 }
 
 async function run(ctx: CommandContext, flags: ServeFlags): Promise<Answer> {
-  const options = await serveOptions(ctx, flags);
+  const placements = placementsOf(ctx.env);
+  const options = await serveOptions(ctx, flags, placements);
   // Loaded here, so that the other verbs start without a web server.
   const { serve } = await import('@partywall/server');
   const server = await serve(options);
@@ -61,12 +62,13 @@ async function run(ctx: CommandContext, flags: ServeFlags): Promise<Answer> {
     serve: async (signal) => {
       await aborted(signal);
       await server.close();
+      await placements.close();
     },
   };
 }
 
 /** The options of the command line, else of the environment. */
-async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<ServeOptions> {
+async function serveOptions(ctx: CommandContext, flags: ServeFlags, placements: Placements): Promise<ServeOptions> {
   const { env } = ctx;
   const { model } = await loadConfig(ctx);
   const delivery = await deliveryOptions(ctx);
@@ -85,6 +87,7 @@ async function serveOptions(ctx: CommandContext, flags: ServeFlags): Promise<Ser
     },
     delivery,
     ...(env['PARTYWALL_ARCHIVE'] && { archive: { open: () => openArchive(archiveSettings(ctx)), settings: backupSettings(env) } }),
+    placements,
     trustProxy: flags.trustProxy ?? list(env['PARTYWALL_TRUST_PROXY']),
     ...(env['PARTYWALL_METRICS_TOKEN'] && { metricsToken: env['PARTYWALL_METRICS_TOKEN'] }),
     ...(flags.logLevel && { logLevel: flags.logLevel }),

@@ -20,6 +20,8 @@ export interface LongOperation {
   readonly reason: string | null;
   readonly requestId: string | null;
   readonly error: string | null;
+  /** What came of it, where its kind says so. */
+  readonly result: Readonly<Record<string, unknown>> | null;
   readonly startedAt: Date;
   readonly finishedAt: Date | null;
 }
@@ -37,11 +39,13 @@ interface OperationRow {
   readonly reason: string | null;
   readonly request_id: string | null;
   readonly error: string | null;
+  readonly result: Readonly<Record<string, unknown>> | null;
   readonly started_at: Date;
   readonly finished_at: Date | null;
 }
 
-const columns = 'o.id, o.kind, o.tenant_id, o.state, o.attempt, o.step, o.done, o.total, o.actor, o.reason, o.request_id, o.error, o.started_at, o.finished_at';
+const columns =
+  "o.id, o.kind, o.tenant_id, o.state, o.attempt, o.step, o.done, o.total, o.actor, o.reason, o.request_id, o.error, o.details -> 'result' as result, o.started_at, o.finished_at";
 const uuidPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export interface BeginInput {
@@ -185,6 +189,7 @@ function operationOf(row: OperationRow): LongOperation {
     reason: row.reason,
     requestId: row.request_id,
     error: row.error,
+    result: row.result,
     startedAt: row.started_at,
     finishedAt: row.finished_at,
   };

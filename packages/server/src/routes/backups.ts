@@ -30,6 +30,8 @@ export interface ArchiveOptions {
   /** Opens the archive for one piece of work, which closes it. */
   readonly open: ArchiveOpener;
   readonly settings?: BackupSettings;
+  /** A server that drills restore into, as a superuser, and the application's connection string on it. Default: one of their own. */
+  readonly staging?: { readonly url: string; readonly appUrl?: string | undefined };
 }
 
 const tags = ['backups'];

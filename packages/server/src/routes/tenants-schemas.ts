@@ -45,6 +45,7 @@ export const operationSchema = z.object({
   requestedBy: z.object({ kind: z.string(), id: z.string() }),
   reason: z.string().nullable(),
   error: z.string().nullable(),
+  result: z.record(z.string(), z.unknown()).nullable().describe('What came of it, where its kind says so: `{ tenant }` of a clone'),
   startedAt: time,
   finishedAt: time.nullable(),
 });
@@ -61,6 +62,7 @@ export function operationAnswer(operation: LongOperation): z.output<typeof opera
     requestedBy: { kind: operation.actor.kind, id: operation.actor.id },
     reason: operation.reason,
     error: operation.error,
+    result: operation.result,
     startedAt: operation.startedAt.toISOString(),
     finishedAt: operation.finishedAt?.toISOString() ?? null,
   };
