@@ -100,7 +100,7 @@ export function exitOf({ waiting, actions }: ReconcileReport): 0 | 1 {
   return waiting > 0 || actions.some(({ kind }) => kind === 'lost') ? 1 : 0;
 }
 
-export function reconcileText({ applied, actions, failed, waiting, ledger }: ReconcileReport): string {
+export function reconcileText({ applied, actions, failed, waiting, ledger, points }: ReconcileReport): string {
   const counts = Map.groupBy(actions, ({ kind }) => kind);
   const named = actions.filter(({ kind }) => kind !== 'admit');
   return [
@@ -109,5 +109,7 @@ export function reconcileText({ applied, actions, failed, waiting, ledger }: Rec
     ...named.map(({ tenant, kind, why }) => `    ${tenant}: ${kind}: ${why}`),
     ...failed.map(({ tenant, why }) => `    ${tenant}: refused: ${why}`),
     ...(waiting > 0 ? [`  ${waiting} tenants wait, fenced`] : []),
+    ...(points === null ? [] : [`  recovery points made anew from ${points.visited} of ${points.backups} verified backups`]),
+    ...(points?.problems ?? []).map((problem) => `    ${problem}`),
   ].join('\n');
 }

@@ -6,6 +6,7 @@ import { PartywallError } from '../../errors.ts';
 import { tenantSubject } from '../../keyring/data-keys.ts';
 import type { Archive } from '../archive.ts';
 import { type DataClass, dataClasses } from '../format/manifest.ts';
+import { isUnreconciled, syncLedger } from '../ledger/sync-ledger.ts';
 import { schemaTable } from '../read/backup-source.ts';
 import { backupIds } from '../read/list-backups.ts';
 import { writeSchema } from '../schema/schema-document.ts';
@@ -94,6 +95,7 @@ export interface BackupRun {
 
 async function backUp(run: BackupRun): Promise<BackupReport> {
   const { operation, archive, input, id, snapshot } = run;
+  if (!input.dryRun) await bringLedgerUp(run);
   const predecessors = await findPredecessors(archive, snapshot.lineage);
   const subjects = await subjectsOf(run);
   const sources = snapshot.sources.filter((source) => run.classes.includes(source.class) && (input.tenants === undefined || source.owner.kind !== 'platform'));
@@ -124,6 +126,15 @@ async function backUp(run: BackupRun): Promise<BackupReport> {
     await readers?.stop();
     await work.remove();
   }
+}
+
+/**
+ * What the backup will not know when it is restored has to be in the ledger: at the least what was so when it was made. A database that came from a
+ * backup itself has nothing to say there before it is reconciled, and is backed up all the same.
+ */
+async function bringLedgerUp({ operation, archive }: BackupRun): Promise<void> {
+  if (await isUnreconciled(operation.database.pool)) return;
+  await syncLedger(operation, archive);
 }
 
 export interface ReadTables {

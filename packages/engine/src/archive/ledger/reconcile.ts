@@ -9,6 +9,7 @@ import { lockRoot, writeState } from '../../tenants/root-row.ts';
 import { registryStates, type TenantStatus } from '../../tenants/states.ts';
 import { eraseWorks } from '../erase/backup-eraser.ts';
 import type { OpenArchive } from '../open-archive.ts';
+import { type RebuiltPoints, rebuildRecoveryPoints } from '../schedule/recovery-points.ts';
 import { type Ledger, readLedger } from './ledger.ts';
 import { planReconciliation, type ReconcileAction, type Tier, type WaitingTenant } from './reconcile-plan.ts';
 import { parseRecovered, recoveredPrefix } from './recovered.ts';
@@ -32,6 +33,8 @@ export interface ReconcileReport {
   readonly failed: readonly { readonly tenant: string; readonly why: string }[];
   /** Tenants that are still fenced, each for a reason that is among the actions or because its tier was not asked for. */
   readonly waiting: number;
+  /** Recovery points that were made anew, because the database knows those of the backup's time; null: nothing was applied. */
+  readonly points: RebuiltPoints | null;
 }
 
 export interface ReconcileOptions {
@@ -69,7 +72,8 @@ export async function reconcile(
       options.onProgress?.(at + 1, actions.length, action);
     }
   }
-  return { applied: !input.dryRun, ledger: ledger.number, actions, failed, waiting: (await waitingTenants(pool)).length };
+  const points = input.dryRun ? null : await rebuildRecoveryPoints(operation, archive);
+  return { applied: !input.dryRun, ledger: ledger.number, actions, failed, waiting: (await waitingTenants(pool)).length, points };
 }
 
 interface WaitingRow {

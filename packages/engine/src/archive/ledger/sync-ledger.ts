@@ -16,7 +16,7 @@ export interface LedgerSync {
 
 /**
  * Brings the ledger up to what the database says, whoever changed it: the control plane, the application's own status column, or nobody for as long as the
- * store was down. Called by the schedule.
+ * store was down. Called by the schedule, and by each backup.
  *
  * @throws PartywallError restore_refused (the database came from a backup and was not reconciled: its past must not become the ledger's present),
  *   store_unavailable, archive_damaged
@@ -31,12 +31,21 @@ export async function syncLedger(operation: Operation, archive: Archive): Promis
   return { records, tenants: current.tenants.length };
 }
 
-/** @throws PartywallError restore_refused */
-export async function refuseUnreconciled(pool: pg.Pool): Promise<void> {
+/** Whether tenants came from a backup and wait. */
+export async function isUnreconciled(pool: pg.Pool): Promise<boolean> {
+  return (await countWaiting(pool)) > 0;
+}
+
+async function countWaiting(pool: pg.Pool): Promise<number> {
   const { rows } = await pool.query<{ waiting: number }>('select count(*)::integer as waiting from partywall.registry g where starts_with(g.reason, $1)', [
     recoveredPrefix,
   ]);
-  const waiting = rows[0]?.waiting ?? 0;
+  return rows[0]?.waiting ?? 0;
+}
+
+/** @throws PartywallError restore_refused */
+export async function refuseUnreconciled(pool: pg.Pool): Promise<void> {
+  const waiting = await countWaiting(pool);
   if (waiting === 0) return;
   throw new PartywallError('restore_refused', `comparing the ledger with the database: ${waiting} tenants came from a backup and wait to be reconciled`, {
     hint: 'run `partywall ledger reconcile`',

@@ -5,8 +5,10 @@ import {
   changedRecords,
   type LedgerRecord,
   ledgerRecords,
+  PartywallError,
   planReconciliation,
   readLedger,
+  runBackup,
   suspendTenant,
   syncLedger,
   type WaitingTenant,
@@ -14,6 +16,8 @@ import {
 import { describe, expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
+import { recoveredReasonSql } from '../../../src/archive/ledger/recovered.ts';
+import { backupIds } from '../../../src/archive/read/list-backups.ts';
 
 const at = new Date('2026-11-21T10:00:00.000Z');
 
@@ -205,4 +209,43 @@ test('the database and the ledger agree after each synchronisation, whoever chan
   await syncLedger(fixture.operation(), archive);
   const { tenants } = await readLedger(archive);
   expect([one, two, three].map((tenant) => tenants.get(tenant)?.status)).toEqual(['suspended', 'suspended', 'gone']);
+});
+
+describe('a backup', () => {
+  test('brings the ledger up first, and fails where that cannot be written', async () => {
+    const fixture = await controlDatabase();
+    const { archive } = await archiveFixture({ keyring: fixture.control.keyring });
+    const tenant = await fixture.tenant('One');
+    await runBackup(fixture.operation(), archive, { reason: 'plan', dryRun: true });
+    expect((await readLedger(archive)).number).toBe(0);
+    await runBackup(fixture.operation(), archive, { reason: 'by hand' });
+    expect((await readLedger(archive)).tenants.get(tenant)).toMatchObject({ status: 'active', placement: null });
+    await fixture.database.query("update partywall.registry set placement = 'elsewhere', state = 'fenced' where tenant_id = $1", [tenant]);
+    const { store } = archive;
+    const down: typeof store = Object.assign(Object.create(store), {
+      put: async (...given: Parameters<typeof store.put>) => {
+        if (given[0].startsWith('ledger/')) throw new PartywallError('store_unavailable', 'writing the ledger: the store is down');
+        return store.put(...given);
+      },
+    });
+    const before = await backupIds(archive);
+    await expect(runBackup(fixture.operation(), { ...archive, store: down }, { reason: 'by hand' })).rejects.toMatchObject({ code: 'store_unavailable' });
+    expect(await backupIds(archive)).toEqual(before);
+    await runBackup(fixture.operation(), archive, { reason: 'by hand' });
+    expect((await readLedger(archive)).tenants.get(tenant)).toMatchObject({ placement: 'elsewhere' });
+  });
+
+  test('of a database that came from a backup and waits leaves the ledger as it is', async () => {
+    const fixture = await controlDatabase();
+    const { archive } = await archiveFixture({ keyring: fixture.control.keyring });
+    const tenant = await fixture.tenant('One');
+    await syncLedger(fixture.operation(), archive);
+    const known = await readLedger(archive);
+    await fixture.database.query(
+      `update partywall.registry set state = 'fenced', placement = 'past', reason = ${recoveredReasonSql("'20261121t020000z-1f2e3d4c'")} where tenant_id = $1`,
+      [tenant],
+    );
+    await runBackup(fixture.operation(), archive, { reason: 'by hand' });
+    expect(await readLedger(archive)).toEqual(known);
+  });
 });
