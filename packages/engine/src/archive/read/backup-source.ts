@@ -8,10 +8,10 @@ import { type Backup, refOf, whyNot } from './open-backup.ts';
 /** Statements that make the schema, as the platform's content of this name. */
 export const schemaTable = 'partywall:schema';
 
-/** Whether the backup holds the tenant. */
+/** Whether the backup holds the tenant as PostgreSQL had it. One of a SQLite file is a copy of something else: whoever means it says its id. */
 export function holdsTenant(archive: Pick<Archive, 'keys'>, tenant: string): (backup: Backup) => boolean {
   const found = archive.keys.subjects().find(({ subject }) => subject === tenantSubject(tenant));
-  return ({ subjects }) => found !== undefined && subjects.has(found.ref);
+  return ({ manifest, subjects }) => found !== undefined && subjects.has(found.ref) && manifest.source.engine === 'postgresql';
 }
 
 /**
@@ -37,7 +37,7 @@ export async function backupSource(archive: Archive, backup: Backup, tenant: str
     at: new Date(manifest.at),
     description: `backup ${manifest.id}`,
     tables,
-    schema: () => readSchema(archive, backup),
+    schema: manifest.tables.some(({ name }) => name === schemaTable) ? () => readSchema(archive, backup) : undefined,
     rows: ({ name }) => backup.segments(ref, name, stored.get(name)?.segments ?? []),
   };
 }

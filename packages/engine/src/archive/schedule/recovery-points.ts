@@ -140,9 +140,13 @@ interface Facts {
   readonly classes: readonly DataClass[];
 }
 
-/** Subjects whose keys are gone get no recovery point: nobody can restore them. */
+/**
+ * Subjects whose keys are gone get no recovery point: nobody can restore them. Nor do those of a SQLite file: what it holds of a tenant is not what this
+ * database has of it.
+ */
 function pointsOf(keys: Pick<DataKeys, 'byRef'>, { manifest, subjects }: Backup, { at, verifiedAt, whole, classes }: Facts): GivenPoints {
-  const tenants = [...subjects.keys()].flatMap((ref) => {
+  const refs = manifest.source.engine === 'postgresql' ? [...subjects.keys()] : [];
+  const tenants = refs.flatMap((ref) => {
     const key = keys.byRef(ref);
     return key ? (tenantOfSubject(key.subject) ?? []) : [];
   });
