@@ -15,6 +15,7 @@ import { type Command, Option } from 'commander';
 import { withArchive } from '../archive.ts';
 import type { Answer, CommandContext, Start } from '../context.ts';
 import { withControl } from '../control.ts';
+import { runSqliteBackup } from './backup-sqlite.ts';
 import { backupCommand } from './backup-verb.ts';
 import { helpEnding } from './help.ts';
 
@@ -23,6 +24,7 @@ interface RunFlags {
   readonly class?: readonly ('database' | 'configuration' | 'audit')[];
   readonly reason: string;
   readonly allow?: readonly Allowance[];
+  readonly sqlite?: string;
   readonly dryRun?: true;
 }
 
@@ -50,6 +52,7 @@ export function registerBackup(program: Command, start: Start): void {
     .addOption(new Option('--class <class...>', 'only these data classes').choices(['database', 'configuration', 'audit']))
     .option('--reason <text>', 'why, for the manifest and the audit log', 'by hand')
     .addOption(new Option('--allow <what...>', 'leave this out where it is found, instead of refusing').choices([...allowances]))
+    .option('--sqlite <file>', 'instead of the database: every tenant of a SQLite file')
     .option('--dry-run', 'only say what would be read, and why')
     .addHelpText(
       'after',
@@ -57,6 +60,7 @@ export function registerBackup(program: Command, start: Start): void {
         'partywall backup run',
         'partywall backup run --dry-run',
         'partywall backup run --tenant 2f1c9a4e-8f0b-4f6e-9a55-0d6a1f7f2b11 --reason "before the migration"',
+        'partywall backup run --sqlite data/admin.db',
       ]),
     )
     .action(start<RunFlags>(run));
@@ -89,7 +93,11 @@ export function registerBackup(program: Command, start: Start): void {
     .action((named: string, ...given: unknown[]) => start<VerifyFlags>((ctx, flags) => check(ctx, named, flags))(...given));
 }
 
-function run(ctx: CommandContext, { tenant, class: classes, reason, allow, dryRun }: RunFlags): Promise<Answer> {
+function run(ctx: CommandContext, { tenant, class: classes, reason, allow, sqlite, dryRun }: RunFlags): Promise<Answer> {
+  if (sqlite !== undefined) {
+    if (tenant || classes || allow) throw new PartywallError('usage', 'reading the command line: --sqlite takes neither --tenant nor --class nor --allow');
+    return runSqliteBackup(ctx, { file: sqlite, reason, dryRun });
+  }
   return withArchive(ctx, (archive) =>
     withControl(ctx, async (operation) => {
       const onProgress = ({ step, done, total }: BackupProgress): void => ctx.talk.progress({ label: labels[step], done, total, unit: units[step] });
@@ -150,7 +158,7 @@ function show(ctx: CommandContext, named: string): Promise<Answer> {
     };
     const text = [
       `backup ${manifest.id} of ${manifest.at}: ${manifest.reason}`,
-      `  ${manifest.scope === 'all' ? 'all tenants' : 'some tenants'}, ${manifest.classes.join(', ')}; PostgreSQL ${manifest.source.version}, log position ${manifest.source.lsn}`,
+      `  ${manifest.scope === 'all' ? 'all tenants' : 'some tenants'}, ${manifest.classes.join(', ')}; ${sourceText(manifest.source)}`,
       `  ${sizes.subjects} subjects, ${sizes.rows} rows, ${sizes.plainBytes} bytes; ${sizes.packs} packs of ${sizes.packBytes} bytes`,
       `  manifest ${sha256}, after ${manifest.previous?.id ?? 'none'}`,
       ...manifest.tables.filter(({ rows }) => rows > 0).map(({ name, rows, class: dataClass }) => `  ${name}: ${rows} rows (${dataClass})`),
@@ -158,6 +166,10 @@ function show(ctx: CommandContext, named: string): Promise<Answer> {
     ];
     return { exit: 0, data: { ...data, sha256, ...sizes }, text: text.join('\n') };
   });
+}
+
+function sourceText({ engine, version, lsn }: { readonly engine: string; readonly version: string; readonly lsn: string }): string {
+  return engine === 'sqlite' ? `a SQLite file, read by SQLite ${version}` : `PostgreSQL ${version}, log position ${lsn}`;
 }
 
 function check(ctx: CommandContext, named: string, { readData }: VerifyFlags): Promise<Answer> {

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import {
   allowances,
+  type Catalog,
   type Operation,
   openSqlite,
   planRestore,
@@ -42,7 +43,7 @@ export function restoreSqlite(ctx: CommandContext, restore: SqliteRestore): Prom
     const file = await openSqlite(path.resolve(ctx.cwd, restore.file), { model, workFolder, clock });
     try {
       for (const line of unownedText(unownedRows(file))) ctx.talk.line(`left out: ${line}`);
-      return await carryOut(ctx, operation, sqliteSource(file, restore.tenant, { into: await liveCatalog(operation) }), restore);
+      return await carryOut(ctx, operation, sqliteSource(file, restore.tenant, { into: await controlledCatalog(operation) }), restore);
     } finally {
       await file.close();
     }
@@ -63,7 +64,8 @@ async function carryOut(ctx: CommandContext, operation: Operation, source: Tenan
   });
 }
 
-async function liveCatalog({ database }: Operation) {
+/** What the catalogs of the database under the control plane say. */
+export async function controlledCatalog({ database }: Operation): Promise<Catalog> {
   const client = await database.pool.connect();
   try {
     return await readCatalog(client);
