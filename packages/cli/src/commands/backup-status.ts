@@ -65,7 +65,9 @@ function textOf(ctx: CommandContext, found: RecoveryStatus): string {
   const { counts, visited, tenants, items, more, scheduleRanAt, scheduleStopped } = found;
   const width = Math.max(0, ...items.map(({ tenant }) => tenant.length));
   return [
-    ...items.map((item) => `${word(ctx, item.state)}  ${item.tenant.padEnd(width)}  ${item.tier}  ${item.name.replaceAll(/\p{C}+/gu, ' ')}${worst(item)}`),
+    ...items.map(
+      (item) => `${word(ctx, item.state)}  ${item.tenant.padEnd(width)}  ${item.tier}  ${item.name.replaceAll(/\p{C}+/gu, ' ')}${worst(item)}${proved(item)}`,
+    ),
     ...(more ? ['and more: pass --limit, or --state late'] : []),
     `${word(ctx, found.platform.state)}  what belongs to no tenant${worst(found.platform)}`,
     `${visited} of ${tenants} tenants: ${counts.ok} ok, ${counts.due} due, ${counts.late} late, ${counts.never} never`,
@@ -78,6 +80,10 @@ function worst({ state, classes }: Pick<TenantRecoveryStatus, 'state' | 'classes
   if (!found) return '';
   if (found.at === null) return `: no recovery point of ${found.class}, promised every ${hours(found.rpoSeconds)}`;
   return `: ${found.class} of ${found.at} in ${found.backup}, promised every ${hours(found.rpoSeconds)}`;
+}
+
+function proved({ proved: point }: TenantRecoveryStatus): string {
+  return point === null ? '; never drilled' : `; the one of ${point.at} was drilled ${point.provedAt.slice(0, 10)}`;
 }
 
 function hours(seconds: number): string {

@@ -1,10 +1,10 @@
 import path from 'node:path';
 import { backupSettings, openArchive, PartywallError, type Placements, placementsOf } from '@partywall/engine';
-import type { LogLevel, ServeOptions } from '@partywall/server';
+import type { ArchiveOptions, LogLevel, ServeOptions } from '@partywall/server';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { archiveSettings } from '../archive.ts';
 import { loadConfig } from '../config-file.ts';
-import type { Answer, CommandContext, Start } from '../context.ts';
+import { type Answer, type CommandContext, connectionString, type Start } from '../context.ts';
 import { keyringFolder, serviceUrl } from '../control.ts';
 import { deliveryOptions } from '../delivery.ts';
 import { helpEnding } from './help.ts';
@@ -86,7 +86,7 @@ async function serveOptions(ctx: CommandContext, flags: ServeFlags, placements: 
       ...(delivery.mail && { mail: delivery.mail }),
     },
     delivery,
-    ...(env['PARTYWALL_ARCHIVE'] && { archive: { open: () => openArchive(archiveSettings(ctx)), settings: backupSettings(env) } }),
+    ...(env['PARTYWALL_ARCHIVE'] && { archive: { open: () => openArchive(archiveSettings(ctx)), settings: backupSettings(env), ...staging(env) } }),
     placements,
     trustProxy: flags.trustProxy ?? list(env['PARTYWALL_TRUST_PROXY']),
     ...(env['PARTYWALL_METRICS_TOKEN'] && { metricsToken: env['PARTYWALL_METRICS_TOKEN'] }),
@@ -119,4 +119,9 @@ function aborted(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve();
     else signal.addEventListener('abort', () => resolve(), { once: true });
   });
+}
+
+/** The server that scheduled drills restore into. */
+function staging({ STAGING_DATABASE_URL: url, STAGING_APP_URL: appUrl }: CommandContext['env']): Pick<ArchiveOptions, 'staging'> {
+  return url ? { staging: { url: connectionString(url, 'STAGING_DATABASE_URL'), ...(appUrl && { appUrl: connectionString(appUrl, 'STAGING_APP_URL') }) } } : {};
 }

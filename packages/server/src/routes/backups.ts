@@ -65,7 +65,16 @@ const subjectFields = {
     }),
   ),
 };
-const tenantFields = { tenant: z.string(), name: z.string(), status: z.string(), ...subjectFields };
+const tenantFields = {
+  tenant: z.string(),
+  name: z.string(),
+  status: z.string(),
+  proved: z
+    .object({ backup: z.string(), at: time, provedAt: time })
+    .nullable()
+    .describe('The recovery point that a drill restored last, and found whole; null: none was drilled'),
+  ...subjectFields,
+};
 
 const statusSchema = pageSchema(z.object(tenantFields)).extend({
   late: z.boolean().describe('Whether anything is not as promised'),

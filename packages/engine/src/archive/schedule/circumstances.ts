@@ -9,6 +9,12 @@ import type { BackupSettings } from './settings.ts';
 export interface ProtectedTenant extends Protected {
   readonly name: string;
   readonly status: string;
+  /** The recovery point that a drill restored last, and found whole. */
+  readonly proved: ProvedPoint | null;
+}
+
+export interface ProvedPoint extends RecoveryPoint {
+  readonly provedAt: Date;
 }
 
 interface TenantRow {
@@ -19,6 +25,7 @@ interface TenantRow {
   readonly status_changed_at: Date;
   readonly since: Date;
   readonly points: PointRow[] | null;
+  readonly proved: { readonly backup: string; readonly at: string; readonly provedAt: string } | null;
 }
 
 interface PointRow {
@@ -29,7 +36,8 @@ interface PointRow {
 
 /** Who is being erased is no longer backed up. */
 const tenantsSql = `select d.tenant_id, d.name, d.status, p.tier, d.status_changed_at, greatest(d.created_at, coalesce(s.since, $1)) as since,
-  (select jsonb_agg(jsonb_build_object('class', r.class, 'backup', r.backup, 'at', r.at)) from partywall_control.recovery_points r where r.tenant_id = d.tenant_id) as points
+  (select jsonb_agg(jsonb_build_object('class', r.class, 'backup', r.backup, 'at', r.at)) from partywall_control.recovery_points r where r.tenant_id = d.tenant_id) as points,
+  (select jsonb_build_object('backup', v.backup, 'at', v.at, 'provedAt', v.proved_at) from partywall_control.proved_points v where v.tenant_id = d.tenant_id) as proved
 from partywall_control.directory d join partywall_control.plans p on p.name = d.plan left join partywall_control.backup_schedule s on true
 where d.status <> 'erasing' and d.tenant_id collate "C" > $2 and ($4::text is null or d.tenant_id = $4) order by d.tenant_id collate "C" limit $3`;
 const platformSql = 'select r.class, r.backup, r.at from partywall_control.recovery_points r where r.tenant_id is null';
@@ -92,7 +100,7 @@ export async function readCircumstances(operation: Operation, settings: BackupSe
   };
 }
 
-function protectedOf({ tenant_id, name, status, tier, status_changed_at, since, points }: TenantRow): ProtectedTenant {
+function protectedOf({ tenant_id, name, status, tier, status_changed_at, since, points, proved }: TenantRow): ProtectedTenant {
   const known = (points ?? []).filter((point) => dataClasses.includes(point.class));
   return {
     tenant: tenant_id,
@@ -102,5 +110,6 @@ function protectedOf({ tenant_id, name, status, tier, status_changed_at, since, 
     quietSince: status === 'active' ? null : status_changed_at,
     since,
     points: Object.fromEntries(known.map((point) => [point.class, { backup: point.backup, at: new Date(point.at) }])),
+    proved: proved && { backup: proved.backup, at: new Date(proved.at), provedAt: new Date(proved.provedAt) },
   };
 }

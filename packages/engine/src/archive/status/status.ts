@@ -36,6 +36,8 @@ export interface TenantStatus extends SubjectStatus {
   readonly tenant: string;
   readonly name: string;
   readonly status: string;
+  /** The recovery point that a drill restored last, and found whole: what is known to be restorable. */
+  readonly proved: { readonly backup: string; readonly at: string; readonly provedAt: string } | null;
 }
 
 /** Times are ISO 8601 in UTC. */
@@ -112,7 +114,14 @@ export async function tenantRecoveryStatus(operation: Operation, tenant: string)
 }
 
 function statusOfTenant(tenant: ProtectedTenant, classes: readonly Standing['class'][], clock: Clockwork): TenantStatus {
-  return { tenant: tenant.tenant ?? '', name: tenant.name, status: tenant.status, ...statusOf(tenant, classes, clock) };
+  const { name, status, proved } = tenant;
+  return {
+    tenant: tenant.tenant ?? '',
+    name,
+    status,
+    proved: proved && { backup: proved.backup, at: proved.at.toISOString(), provedAt: proved.provedAt.toISOString() },
+    ...statusOf(tenant, classes, clock),
+  };
 }
 
 function statusOf(subject: Protected, classes: readonly Standing['class'][], clock: Clockwork): SubjectStatus {
