@@ -263,7 +263,7 @@ test('nothing is certified while an older keybook opens, and the next attempt en
   await backup();
   const honest = fileSource(control.keyring);
   const lying = eraser(fixture, () => open({ source: { ...honest, destroy: async () => 'destroyed' } }));
-  expect(await lying.erase(tenant)).toMatchObject({ state: 'failed', error: expect.stringMatching(/kek|keybook from before opens|is not the same|missing/) });
+  expect(await lying.erase(tenant)).toMatchObject({ state: 'failed', error: expect.stringContaining('keybook from before opens') });
   await expect(readCertificate(operation(), tenant)).rejects.toMatchObject({ code: 'certificate_unknown' });
   expect(await erase(tenant)).toMatchObject({ state: 'done' });
   const erased = await certified(operation(), tenant);
