@@ -13,7 +13,10 @@ import { type Backup, openBackup } from '../read/open-backup.ts';
  * lineage that the backup wrote into it after its snapshot had ended: `docs/decisions/0012-archive.md`.
  */
 export interface Lineage {
-  /** What the database holds: of the last backup that wrote one, and of this database alone. Undefined: nothing. */
+  /**
+   * What the database holds: of the last backup that wrote one, and of this database alone. Undefined: nothing, or that backup was looked at and is not
+   * whole, and whoever went on from it would not be either.
+   */
   readonly held: string | undefined;
   /** Of the cluster and the database in it, so that a row that came with a dump is not believed. */
   readonly home: string;
@@ -27,7 +30,8 @@ const pagesAtOnceBytes = 4 * 1024 ** 2;
 /** @param client sees `partywall_control` */
 export async function readLineage(client: pg.ClientBase): Promise<Lineage> {
   const { rows } = await client.query<{ lineage: string | null; system: string; database: string }>(
-    `select (select lineage from partywall_control.archive_lineage) as lineage,
+    `select (select l.lineage from partywall_control.archive_lineage l
+        where not exists (select from partywall_control.backup_runs r where r.backup = l.backup and r.state = 'failed')) as lineage,
       (select system_identifier::text from pg_catalog.pg_control_system()) as system,
       (select oid::text from pg_catalog.pg_database where datname = current_database()) as database`,
   );
@@ -45,19 +49,34 @@ export function lineageText(written: string, home: string): string {
 export interface Predecessors {
   readonly previous: Backup | undefined;
   readonly base: Backup | undefined;
+  /** What could not be read of them, a line each. It keeps nobody from backing up: then above all a backup is needed. */
+  readonly damage: readonly string[];
 }
 
 export async function findPredecessors(archive: Archive, { held, home }: Lineage): Promise<Predecessors> {
   const ids = (await backupIds(archive)).reverse();
   const wanted = held === undefined ? undefined : lineageText(held, home);
+  const damage: string[] = [];
   let previous: Backup | undefined;
-  for (const [at, id] of ids.slice(0, candidatesMax).entries()) {
-    const backup = await openBackup(archive, id);
-    if (at === 0) previous = backup;
+  for (const id of ids.slice(0, candidatesMax)) {
+    const backup = await unlessDamaged(damage, () => openBackup(archive, id));
+    if (!backup) continue;
+    previous ??= backup;
     if (wanted === undefined) break;
-    if (backup.manifest.scope === 'all' && backup.manifest.source.lineage === wanted) return { previous, base: backup };
+    if (backup.manifest.scope === 'all' && backup.manifest.source.lineage === wanted) return { previous, base: backup, damage };
   }
-  return { previous, base: undefined };
+  return { previous, base: undefined, damage };
+}
+
+/** Undefined where something of an earlier backup is damaged or gone, which is noted. */
+export async function unlessDamaged<Result>(damage: string[], work: () => Promise<Result>): Promise<Result | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof PartywallError) || !['archive_damaged', 'store_object_missing', 'backup_unknown'].includes(error.code)) throw error;
+    damage.push(`an earlier backup cannot be read, so nothing is taken over from it: ${error.message}`);
+    return undefined;
+  }
 }
 
 /** Pages of subjects, those that lie together read together. In the order in which they lie. */

@@ -49,7 +49,7 @@ export function reportOf(
     unchanged: changes.unchanged.subarray(1).reduce((sum, each) => sum + each, 0),
     rows: plans.reduce((sum, { rows }) => sum + rows, 0),
     tables: plans.map(({ units: _units, ...plan }, at) => ({ ...plan, class: sources[at]?.class ?? 'database' })),
-    left: [...snapshot.left, ...strays(sources, marks, isWhole)],
+    left: [...snapshot.left, ...predecessors.damage, ...strays(sources, marks, isWhole)],
     stored: stored ? { objects: stored.objects, bytes: stored.bytes } : null,
   };
 }

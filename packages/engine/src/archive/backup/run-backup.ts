@@ -11,7 +11,7 @@ import { schemaTable } from '../read/backup-source.ts';
 import { backupIds } from '../read/list-backups.ts';
 import { writeSchema } from '../schema/schema-document.ts';
 import { backupFailure } from './backup-failure.ts';
-import { findPredecessors, type Predecessors } from './base.ts';
+import { findPredecessors, type Predecessors, unlessDamaged } from './base.ts';
 import { type Changes, type ChangesInput, compare, everything } from './changes.ts';
 import { type Marks, openMarks } from './marks.ts';
 import { nextId } from './next-id.ts';
@@ -96,7 +96,7 @@ export interface BackupRun {
 async function backUp(run: BackupRun): Promise<BackupReport> {
   const { operation, archive, input, id, snapshot } = run;
   if (!input.dryRun) await bringLedgerUp(run);
-  const predecessors = await findPredecessors(archive, snapshot.lineage);
+  const earlier = await findPredecessors(archive, snapshot.lineage);
   const subjects = await subjectsOf(run);
   const sources = snapshot.sources.filter((source) => run.classes.includes(source.class) && (input.tenants === undefined || source.owner.kind !== 'platform'));
   const work = await openWorkFolder(archive.workFolder, id);
@@ -105,7 +105,7 @@ async function backUp(run: BackupRun): Promise<BackupReport> {
     const starts = readerStarts(run, subjects, work.folder);
     readers = await startReaders(starts, operation.signal);
     const schema = writeSchema(snapshot.schema);
-    const read = await readAll(run, readers, { sources, subjects, predecessors, schema });
+    const { predecessors, ...read } = await readAll(run, readers, { sources, subjects, predecessors: earlier, schema });
     if (input.dryRun) return reportOf(run, { ...read, predecessors, sources, subjects, stored: undefined });
     await readers.finish();
     const schemaFiles = { chunks: path.join(work.folder, 'schema.chunks'), records: path.join(work.folder, 'schema.records') };
@@ -151,7 +151,7 @@ interface ReadInput {
 }
 
 /** Finds out what changed, and reads that. Where nothing can be believed, everything is read while the marks are made. */
-async function readAll({ archive, input, options, snapshot }: BackupRun, readers: Readers, of: ReadInput): Promise<ReadTables> {
+async function readAll({ archive, input, options, snapshot }: BackupRun, readers: Readers, of: ReadInput): Promise<ReadTables & Pick<ReadInput, 'predecessors'>> {
   const { sources, subjects, predecessors } = of;
   const marks = sources.map((source) => {
     const isTrusted = !source.leaves.some(({ namesObjects }) => namesObjects);
@@ -167,10 +167,12 @@ async function readAll({ archive, input, options, snapshot }: BackupRun, readers
     done += 1;
     options.onProgress?.({ step: 'comparing', done, total: markUnits.length });
   });
-  const changes = base ? await compare(archive.store, base, compared) : everything(compared);
+  const damage = [...predecessors.damage];
+  const believed = base && (await unlessDamaged(damage, () => compare(archive.store, base, compared)));
+  const changes = believed ?? everything(compared);
   const plans = planReading({ sources, marks, changes, texts: subjects.map(({ text }) => text) });
   if (!input.dryRun) await readRows(readers, { sources, plans, marks, changes, options });
-  return { marks, changes, plans };
+  return { marks, changes, plans, predecessors: { ...predecessors, base: believed && base, damage } };
 }
 
 async function readRows(

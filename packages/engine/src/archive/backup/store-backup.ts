@@ -162,7 +162,7 @@ function describe(
     schema: schemaFingerprint(snapshot.schema),
     tables: [...tables, schema],
     sequences: [...sequences],
-    left: [...snapshot.left, ...strays(sources, marks, input.tenants === undefined)],
+    left: [...snapshot.left, ...predecessors.damage, ...strays(sources, marks, input.tenants === undefined)],
     previous: previous ? { id: previous.manifest.id, sha256: previous.sha256 } : null,
   };
 }

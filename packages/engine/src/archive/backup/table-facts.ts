@@ -17,6 +17,8 @@ export interface TableFacts {
   readonly estimatedRows: number;
   /** In order, without generated ones. */
   readonly columns: readonly { readonly name: string; readonly type: string }[];
+  /** Their numbers: one that was dropped and made again has another, and what it says of rows that are older than it is written into no row. */
+  readonly columnNumbers: readonly number[];
   readonly primaryKey: readonly string[];
   /** Columns that an index leads with. */
   readonly leading: readonly string[];
@@ -38,14 +40,22 @@ const factsSql = `select c.oid::text as oid, n.nspname as schema, c.relname as n
   pg_catalog.pg_table_size(c.oid)::float8 as bytes, greatest(c.reltuples, 0)::float8 as "estimatedRows", c.relispartition as "isPartition",
   coalesce((select json_agg(json_build_object('name', a.attname, 'type', pg_catalog.format_type(a.atttypid, a.atttypmod)) order by a.attnum)
     from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''), '[]'::json) as columns,
+  array(select a.attnum::integer from pg_catalog.pg_attribute a
+    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' order by a.attnum) as "columnNumbers",
   coalesce((select json_agg(a.attname order by k.place) from pg_catalog.pg_index i cross join lateral unnest(i.indkey::int2[]) with ordinality k (number, place)
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.number where i.indrelid = c.oid and i.indisprimary), '[]'::json) as "primaryKey",
   coalesce((select json_agg(distinct a.attname) from pg_catalog.pg_index i join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
     join pg_catalog.pg_class ic on ic.oid = i.indexrelid join pg_catalog.pg_am m on m.oid = ic.relam
     where i.indrelid = c.oid and i.indisvalid and i.indpred is null and m.amname = 'btree'), '[]'::json) as leading,
-  exists (select from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
-    left join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typelem, 0), nullif(t.typbasetype, 0))
-    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and (t.typname ~ '^reg' or b.typname ~ '^reg')) as "namesObjects",
+  (with recursive inside (type) as (
+      select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+      union select part.type from inside join pg_catalog.pg_type t on t.oid = inside.type cross join lateral (
+          select t.typelem union all select t.typbasetype
+          union all select r.rngsubtype from pg_catalog.pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
+          union all select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) part (type)
+        where part.type <> 0)
+    select exists (select from inside join pg_catalog.pg_type t on t.oid = inside.type
+      where t.typnamespace = 'pg_catalog'::regnamespace and (t.typname ~ '^reg' or t.typname = 'aclitem'))) as "namesObjects",
   coalesce((with recursive up (oid, depth) as (
       select i.inhparent, 1 from pg_catalog.pg_inherits i where i.inhrelid = c.oid
       union all select i.inhparent, up.depth + 1 from up join pg_catalog.pg_inherits i on i.inhrelid = up.oid)
@@ -65,13 +75,17 @@ export async function readTableFacts(client: pg.ClientBase, schemas: readonly st
 }
 
 /**
- * What else decides how a row is written as text: labels of enums, versions of extensions, the server's major version. Changes when one of
- * them does, in any way.
+ * What else decides how a row is written as text: labels of enums, parts of composite types (a table's rows are one where a column has them as its type),
+ * versions of extensions, the server's major version. Changes when one of them does, in any way.
  */
 export async function readTextFacts(client: pg.ClientBase): Promise<string> {
   const { rows } = await client.query<{ facts: string }>(`select pg_catalog.md5(pg_catalog.concat_ws('|',
     pg_catalog.current_setting('server_version_num')::int / 10000,
     (select string_agg(e.enumtypid || ':' || e.enumsortorder || ':' || e.enumlabel, ',' order by e.enumtypid, e.enumsortorder) from pg_catalog.pg_enum e),
+    (select string_agg(concat_ws(':', a.attrelid, a.attnum, a.atttypid, a.atttypmod, a.attisdropped), ',' order by a.attrelid, a.attnum)
+      from pg_catalog.pg_class c join pg_catalog.pg_type t on t.oid = c.reltype join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+      where c.relkind = 'c' or exists (select from pg_catalog.pg_depend d where d.refclassid = 'pg_catalog.pg_type'::regclass
+        and d.refobjid in (t.oid, nullif(t.typarray, 0)) and d.classid in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_type'::regclass) and d.objsubid > 0)),
     (select string_agg(x.extname || ':' || x.extversion, ',' order by x.extname) from pg_catalog.pg_extension x))) as facts`);
   return rows[0]?.facts ?? '';
 }

@@ -123,6 +123,35 @@ describe('marks are not believed', () => {
     await expectSame(archive, report.id, { url: database.url, tenants });
   });
 
+  test('where a column was dropped and made again with another default, which is written into no row', async () => {
+    await database.query(`alter table customers add column shade text default 'pale'`);
+    await backUp();
+    await database.query(`alter table customers drop column shade; alter table customers add column shade text default 'dark'`);
+    const report = await backUp();
+    expect(readOf(report, 'public.customers')).toBe('whole 2');
+    await expectSame(archive, report.id, { url: database.url, tenants });
+  });
+
+  test('where a composite type lost a part, which changes texts and no row', async () => {
+    await database.query(`create type place as (street text, town text); create type stay as (at place, nights integer);
+      alter table customers add column stays stay[] not null default array[row(row('Here', 'There'), 2)::stay]`);
+    await backUp();
+    await database.query('alter type place drop attribute town');
+    const report = await backUp();
+    expect(readOf(report, 'public.customers')).toBe('whole 2');
+    await expectSame(archive, report.id, { url: database.url, tenants });
+    await database.query('alter table customers drop column stays');
+  });
+
+  test('of composite columns that name objects', async () => {
+    await database.query(`create type about as (what regclass); alter table customers add column about about not null default row('public.countries')`);
+    await backUp();
+    await database.query('alter table countries rename to lands; alter table lands rename to countries');
+    const report = await backUp();
+    expect(readOf(report, 'public.customers')).toBe('whole 2');
+    await database.query('alter table customers drop column about');
+  });
+
   test('of columns that name objects', async () => {
     await database.query(`alter table customers add column about regclass not null default 'public.countries'`);
     await backUp();
