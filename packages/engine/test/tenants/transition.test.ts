@@ -93,6 +93,17 @@ describe('the retention', () => {
     expect((await restoreTenant(inDays(29), { tenant })).tenant).toMatchObject({ status: 'active', retainedUntil: null });
   });
 
+  test('lasts 30 days at the least, whatever the plan says', async () => {
+    await database.query(
+      "insert into partywall_control.plans (name, title, tier, limits, retention_days, audit_retention_days) values ('brief', 'Brief', 'free', '{}', 0, 1) on conflict do nothing",
+    );
+    for (const end of [cancelTenant, deleteTenant]) {
+      const tenant = await fixture.tenant(`Brief ${end.name}`, 'brief');
+      const { tenant: ended } = await end(operation(), { tenant });
+      expect((ended.retainedUntil?.getTime() ?? 0) - ended.statusChangedAt.getTime()).toBe(30 * 86_400_000);
+    }
+  });
+
   test('ends, and then it cannot', async () => {
     const tenant = await fixture.tenant('Expired', 'pro');
     await deleteTenant(operation(), { tenant });
