@@ -39,7 +39,7 @@ export async function openEscrowedArchive({ store: url, escrow, kek, workFolder,
     const store = await open(url);
     const { keys } = await openEscrow({ keyring, kek, env, clock, signal }, await open(escrow));
     closing.push(() => keys.close());
-    return { store, keys, keyring, workFolder, close };
+    return { store, keys, keyring, workFolder, env, close };
   } catch (error) {
     await close();
     throw error;

@@ -181,12 +181,13 @@ describe('without the keyring', () => {
 
   test('a drill says so, and escrow alone is enough', async () => {
     await rename(control.keyring, gone);
-    await expect(open({ keyring: path.join(folder, 'no-keyring') })).rejects.toMatchObject({ code: 'keyring_refused' });
-    const bare = await open({ keyring: path.join(folder, 'no-keyring'), escrow: undefined });
-    await expect(drillBackup(operation(), bare, { into: staging.url })).rejects.toMatchObject({
-      code: 'keyring_refused',
-      hint: expect.stringContaining('partywall backup drill --escrow'),
-    });
+    for (const escrow of [settings.escrow, undefined]) {
+      const bare = open({ keyring: path.join(folder, `no-keyring-${escrow === undefined}`), escrow });
+      await expect(bare.then((opened) => drillBackup(operation(), opened, { into: staging.url }))).rejects.toMatchObject({
+        code: 'keyring_refused',
+        hint: expect.stringContaining('partywall backup drill --escrow'),
+      });
+    }
 
     const escrowed = await openEscrowedArchive({ ...settings, kek: { kind: 'file' } });
     try {
