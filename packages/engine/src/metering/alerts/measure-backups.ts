@@ -32,6 +32,11 @@ where r.state = 'failed' and r.started_at > coalesce((select max(v.started_at) f
 const scheduleSql =
   'select s.ticked_at as at, extract(epoch from $1 - s.ticked_at)::double precision / 60 as minutes from partywall_control.backup_schedule s where s.ticked_at is not null';
 
+/** One that somebody stopped says nothing of the backup. */
+const drillsSql = `select count(*)::integer as failed, max(r.finished_at) as at from partywall_control.drills r
+where r.outcome = 'failed' and r.report ->> 'error' is distinct from 'it was interrupted'
+  and r.started_at > coalesce((select max(p.started_at) from partywall_control.drills p where p.outcome = 'passed'), '-infinity')`;
+
 export async function measureBackups(client: pg.ClientBase, sight: Sight): Promise<Measurement[]> {
   const measured = await measurePoints(client, sight);
   if (sight.tenant !== null) return measured;
@@ -39,6 +44,8 @@ export async function measureBackups(client: pg.ClientBase, sight: Sight): Promi
     sight.rules.filter((rule) => rule.metric === metric).map(({ name }) => ({ rule: name, tenant: '', subject: '', value, details }));
   const failures = await client.query<{ failed: number; at: Date | null }>(failuresSql);
   for (const { failed, at } of failures.rows) measured.push(...system('backup_failures', failed, { failed, lastFailedAt: at }));
+  const drills = await client.query<{ failed: number; at: Date | null }>(drillsSql);
+  for (const { failed, at } of drills.rows) measured.push(...system('drill_failures', failed, { failed, lastFailedAt: at }));
   const schedule = await client.query<{ at: Date; minutes: number }>(scheduleSql, [sight.now]);
   for (const { at, minutes } of schedule.rows) measured.push(...system('backup_schedule', minutes, { lastRunAt: at }));
   return measured;

@@ -1,4 +1,4 @@
-/** `min`: minutes. `runs`: backups that were begun. */
+/** `min`: minutes. `runs`: backups or drills that were begun. */
 export const metricUnits = ['%', 'ms', 'min', 'runs'] as const;
 
 /** What a rule can measure. */
@@ -28,6 +28,8 @@ export const metrics = {
   backup_failures: { scope: 'system', unit: 'runs', inclusive: true, ofRequests: false },
   /** Time since the schedule of backups last ran. */
   backup_schedule: { scope: 'system', unit: 'min', inclusive: false, ofRequests: false },
+  /** Restore drills that failed since the last one that passed. */
+  drill_failures: { scope: 'system', unit: 'runs', inclusive: true, ofRequests: false },
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof metrics;

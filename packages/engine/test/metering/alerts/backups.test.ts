@@ -13,8 +13,8 @@ const tenants = { enterprise: await fixture.tenant('Nordlys AS', 'enterprise'), 
 beforeEach(async () => {
   minute = 0;
   await query('truncate partywall_control.alerts, partywall_control.alert_evaluation, partywall_control.deliveries');
-  await query('truncate partywall_control.recovery_points, partywall_control.backup_runs, partywall_control.backup_schedule');
-  await query("update partywall_control.alert_rules set enabled = metric in ('recovery_point', 'backup_failures', 'backup_schedule')");
+  await query('truncate partywall_control.recovery_points, partywall_control.backup_runs, partywall_control.backup_schedule, partywall_control.drills');
+  await query("update partywall_control.alert_rules set enabled = metric in ('recovery_point', 'backup_failures', 'backup_schedule', 'drill_failures')");
   await query('update partywall_control.directory set created_at = $1', [clock()]);
 });
 
@@ -32,6 +32,11 @@ const ran = (state: 'failed' | 'verified') =>
     `insert into partywall_control.backup_runs (backup, reason, scope, classes, state, started_at, finished_at, verified_at, error)
 values (gen_random_uuid()::text, 'x', 'all', '{}', $1, $2, $2, case when $1 = 'verified' then $2::timestamptz end, case when $1 = 'failed' then 'x' end)`,
     [state, clock()],
+  );
+const drilled = (outcome: 'failed' | 'passed', error: string | null = null) =>
+  query(
+    'insert into partywall_control.drills (backup, started_at, finished_at, outcome, report) values ($1, $2, $2, $3, jsonb_build_object($4::text, $5::text))',
+    ['b', clock(), outcome, 'error', error],
   );
 const open = async (): Promise<string[]> => {
   await evaluateAlerts(operation());
@@ -86,6 +91,21 @@ describe('alerts of backups', () => {
     expect(await open()).toEqual(['System: Failed backups in a row at 3 runs (critical at 3 runs)']);
     minute = 3;
     await ran('verified');
+    expect(await open()).toEqual([]);
+  });
+
+  test('open when a drill failed, escalate at the second, and resolve when one passed; one that was interrupted does not count', async () => {
+    await drilled('passed');
+    minute = 1;
+    await drilled('failed', 'it was interrupted');
+    expect(await open()).toEqual([]);
+    await drilled('failed');
+    expect(await open()).toEqual(['System: Failed restore drills in a row at 1 runs (warning at 1 runs)']);
+    minute = 2;
+    await drilled('failed', 'it was cut off');
+    expect(await open()).toEqual(['System: Failed restore drills in a row at 2 runs (critical at 2 runs)']);
+    minute = 3;
+    await drilled('passed');
     expect(await open()).toEqual([]);
   });
 
