@@ -26,6 +26,7 @@ export { type PlainSource, type PlainSourceOptions, plainSource } from './archiv
 export { readTenantFile, type TenantFile } from './archive/export/read-tenant-file.ts';
 export type { TenantFileManifest } from './archive/export/tenant-file.ts';
 export { type TenantFileOptions, writeTenantFile } from './archive/export/write-tenant-file.ts';
+export { type FilesChange, type RestoreFilesInput, type RestoreFilesReport, removeFiles, restoreFiles } from './archive/files/restore-files.ts';
 export { rekeyTenant, rotateKeys } from './archive/keys.ts';
 export { appendLedger, type Ledger, ledgerRecords, readLedger } from './archive/ledger/ledger.ts';
 export type { LedgerRecord } from './archive/ledger/ledger-object.ts';

@@ -9,6 +9,8 @@ export interface Archive {
   readonly keyring: string;
   /** Folder for what a backup writes before it is uploaded (encrypted) and restores unpack. */
   readonly workFolder: string;
+  /** Where the stores of tenants' files and their credentials come from. Default the environment of the process. */
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
 }
 
 /**

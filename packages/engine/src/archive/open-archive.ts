@@ -55,7 +55,7 @@ export async function openArchive(settings: ArchiveSettings): Promise<OpenArchiv
     const book = await open(settings.keys ?? pathToFileURL(path.join(keyring, 'keys')).href);
     const escrow = settings.escrow === undefined ? undefined : await open(settings.escrow);
     const keys = await openKeys({ book, escrow, source, keyring, apart: [store], clock, signal });
-    return { store, keys, keyring, workFolder, close };
+    return { store, keys, keyring, workFolder, env, close };
   } catch (error) {
     await close();
     throw error;

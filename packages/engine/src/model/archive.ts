@@ -1,9 +1,12 @@
 import { z } from 'zod';
+import { type FileRules, filesConfig } from './files.ts';
 
 /** What the archive needs to know of the application. */
 export interface ArchiveRules {
   /** Questions that a restored tenant answers, asked by drills. */
   readonly smoke: readonly SmokeQuery[];
+  /** Where the files are that tenants upload, by a name of the operator's. */
+  readonly files: FileRules;
 }
 
 /** Runs as the application's role inside each tenant that is drilled, in a transaction that is rolled back. */
@@ -21,8 +24,8 @@ const smokeQuery = z
   .strictObject({ sql: z.string().trim().min(1).max(sqlCharactersMax), expect: z.union([z.literal('rows'), z.number()]).optional() })
   .transform(({ sql, expect }): SmokeQuery => ({ sql, expect }));
 
-export const archiveConfig = z.strictObject({ smoke: z.array(smokeQuery).max(smokeQueriesMax).optional() });
+export const archiveConfig = z.strictObject({ smoke: z.array(smokeQuery).max(smokeQueriesMax).optional(), files: filesConfig.optional() });
 
 export function archiveRules(written: z.output<typeof archiveConfig> | undefined): ArchiveRules {
-  return { smoke: written?.smoke ?? [] };
+  return { smoke: written?.smoke ?? [], files: written?.files ?? new Map() };
 }

@@ -64,9 +64,7 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
     ...(model.people ? [{ key: 'people', value: peopleSource(model.people), above: [why.people] }] : []),
     ...(model.quotas.size === 0 ? [] : [{ key: 'quotas', value: quotasSource(model.quotas), above: [why.quotas] }]),
     ...(model.clone.size === 0 ? [] : [{ key: 'clone', value: cloneSource(model.clone) }]),
-    ...(model.archive.smoke.length === 0
-      ? []
-      : [{ key: 'archive', value: object([['smoke', model.archive.smoke.map((query) => object(Object.entries(query)))]]) }]),
+    ...(archiveEntries(model.archive).length === 0 ? [] : [{ key: 'archive', value: object(archiveEntries(model.archive)) }]),
     ...(model.bootstrap === undefined
       ? []
       : [{ key: 'bootstrap', value: model.bootstrap, comment: 'owns all rows that lead nowhere, from expand to contract' }]),
@@ -74,6 +72,14 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
     ...(model.waivers.length === 0 ? [] : [{ key: 'waivers', value: model.waivers.map((waiver) => object(Object.entries(waiver))) }]),
   ];
   return `import { defineTenancy } from 'partywall';\n\nexport default defineTenancy(${print({ entries, open: true })});\n`;
+}
+
+function archiveEntries({ smoke, files }: InferredModel['model']['archive']): [string, Source][] {
+  const places = object([...files].map(([name, rule]) => [name, object(Object.entries(rule))]));
+  return [
+    ...(smoke.length === 0 ? [] : [['smoke', smoke.map((query) => object(Object.entries(query)))] satisfies [string, Source]]),
+    ...(files.size === 0 ? [] : [['files', places] satisfies [string, Source]]),
+  ];
 }
 
 function peopleSource({ table, email, name, role }: PeopleTable): Source {

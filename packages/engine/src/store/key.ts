@@ -28,3 +28,22 @@ export function checkPrefix(prefix: string): void {
 export function compareKeys(left: string, right: string): number {
   return left < right ? -1 : left > right ? 1 : 0;
 }
+
+/** Which texts are keys of a bucket. */
+export interface KeyRules {
+  check(key: string): void;
+  checkPrefix(prefix: string): void;
+  is(text: string): boolean;
+}
+
+export const archiveKeys: KeyRules = { check: checkKey, checkPrefix, is: isKey };
+
+/** For what somebody else puts there: whatever S3 takes. */
+const anyKeyBytesMax = 1_024;
+export const anyKeys: KeyRules = {
+  check: (key) => {
+    if (!anyKeys.is(key)) throw new PartywallError('store_refused', 'a name is not the key of an object: S3 takes 1 to 1,024 bytes of UTF-8');
+  },
+  checkPrefix: () => undefined,
+  is: (text) => text !== '' && text.isWellFormed() && Buffer.byteLength(text) <= anyKeyBytesMax,
+};

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { PartywallError } from '../errors.ts';
+import { archiveKeys, type KeyRules } from './key.ts';
 import { faultError, type S3Fault, s3Fault } from './s3-fault.ts';
 import type { S3Limits } from './s3-limits.ts';
 import type { S3Location } from './s3-location.ts';
@@ -17,12 +18,23 @@ export interface S3Bucket {
   readonly limits: S3Limits;
   readonly signal: AbortSignal | undefined;
   readonly description: string;
+  readonly keys: KeyRules;
 }
 
 /** @throws PartywallError store_refused: the client is not installed */
 export async function connectBucket(
   location: S3Location,
-  { env, limits, signal }: { readonly env: Readonly<Record<string, string | undefined>>; readonly limits: S3Limits; readonly signal: AbortSignal | undefined },
+  {
+    env,
+    limits,
+    signal,
+    keys = archiveKeys,
+  }: {
+    readonly env: Readonly<Record<string, string | undefined>>;
+    readonly limits: S3Limits;
+    readonly signal: AbortSignal | undefined;
+    readonly keys?: KeyRules;
+  },
 ): Promise<S3Bucket> {
   const sdk = await loadSdk();
   const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_SESSION_TOKEN: sessionToken } = env;
@@ -46,7 +58,7 @@ export async function connectBucket(
     },
     logger: silent,
   });
-  return { sdk, client, location, limits, signal, description: `s3://${location.bucket}/${location.prefix}` };
+  return { sdk, client, location, limits, signal, keys, description: `s3://${location.bucket}/${location.prefix}` };
 }
 
 export interface Attempt {

@@ -1,5 +1,4 @@
 import { PartywallError } from '../errors.ts';
-import { checkKey } from './key.ts';
 import { persist, type S3Bucket, S3Failure, saying } from './s3-client.ts';
 import { headObject, sendOptions } from './s3-read.ts';
 
@@ -10,7 +9,7 @@ const versionPagesMax = 1_000;
  * say yes to an object that is locked.
  */
 export async function deleteObject(bucket: S3Bucket, key: string, now: () => Date): Promise<void> {
-  checkKey(key);
+  bucket.keys.check(key);
   const doing = `deleting ${key} in ${bucket.description}`;
   await saying(doing, async () => {
     try {

@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { GetObjectCommandOutput } from '@aws-sdk/client-s3';
 import { PartywallError } from '../errors.ts';
-import { checkKey, checkPrefix, isKey } from './key.ts';
+import { archiveKeys } from './key.ts';
 import { persist, type S3Bucket, S3Failure, saying } from './s3-client.ts';
 import type { ByteRange, StoredObject } from './store.ts';
 
@@ -12,7 +12,7 @@ const resumesMax = 1_000;
 
 /** The bytes of an object. Where a body ends early, or falls silent, the rest is asked for. */
 export async function* getObject(bucket: S3Bucket, key: string, range?: ByteRange): AsyncGenerator<Buffer> {
-  checkKey(key);
+  bucket.keys.check(key);
   if (range?.length === 0) return;
   const doing = `reading ${key} in ${bucket.description}`;
   let position = range?.offset ?? 0;
@@ -98,7 +98,7 @@ function bodyOf({ Body: body }: GetObjectCommandOutput): AsyncIterable<Buffer> {
 
 /** Undefined where there is none. */
 export async function headObject(bucket: S3Bucket, key: string): Promise<(StoredObject & { readonly write: string | undefined }) | undefined> {
-  checkKey(key);
+  bucket.keys.check(key);
   return await saying(`looking for ${key} in ${bucket.description}`, async () => {
     try {
       const found = await persist(bucket, () =>
@@ -127,7 +127,7 @@ export const writeMark = 'partywall-write';
  * has no key of an archive is not part of it.
  */
 export async function* listObjects(bucket: S3Bucket, prefix: string): AsyncGenerator<StoredObject> {
-  checkPrefix(prefix);
+  bucket.keys.checkPrefix(prefix);
   const { bucket: name, prefix: base } = bucket.location;
   const doing = `listing ${bucket.description}`;
   let token: string | undefined;
@@ -139,15 +139,18 @@ export async function* listObjects(bucket: S3Bucket, prefix: string): AsyncGener
             Bucket: name,
             Prefix: base + prefix,
             MaxKeys: bucket.limits.listedAtOnce,
+            // XML has no form for some characters of keys that are not an archive's.
+            ...(bucket.keys === archiveKeys ? {} : { EncodingType: 'url' as const }),
             ...(token === undefined ? {} : { ContinuationToken: token }),
           }),
           sendOptions(bucket),
         ),
       ),
     );
-    for (const { Key: full = '', Size: bytes = 0, ETag: tag, LastModified: modifiedAt = new Date(0) } of page.Contents ?? []) {
+    for (const { Key: encoded = '', Size: bytes = 0, ETag: tag, LastModified: modifiedAt = new Date(0) } of page.Contents ?? []) {
+      const full = page.EncodingType === 'url' ? decodeURIComponent(encoded.replaceAll('+', ' ')) : encoded;
       const key = full.slice(base.length);
-      if (full.startsWith(base) && isKey(key)) yield { key, bytes, tag: plainTag(tag), modifiedAt };
+      if (full.startsWith(base) && bucket.keys.is(key)) yield { key, bytes, tag: plainTag(tag), modifiedAt };
     }
     const next = page.IsTruncated === true ? page.NextContinuationToken : undefined;
     if (next === token && next !== undefined) throw new PartywallError('store_unavailable', `${doing}: the server gives the same page again`);

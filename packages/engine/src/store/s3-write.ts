@@ -1,7 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
 import { PartywallError } from '../errors.ts';
-import { checkKey } from './key.ts';
 import { persist, type S3Bucket, S3Failure, saying } from './s3-client.ts';
 import { type Conditions, replaceForms } from './s3-conditions.ts';
 import { extendLock } from './s3-lock.ts';
@@ -30,7 +29,7 @@ export async function putObject(
   key: string,
   { body, options, conditions, now }: { body: Buffer | AsyncIterable<Buffer>; options: PutOptions; conditions: () => Promise<Conditions>; now: () => Date },
 ): Promise<StoredObject> {
-  checkKey(key);
+  bucket.keys.check(key);
   const doing = `writing ${key} in ${bucket.description}`;
   const write: Write = { bucket, key, doing, mark: randomUUID(), options };
   return await saying(doing, async () => {

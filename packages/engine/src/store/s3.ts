@@ -1,4 +1,5 @@
 import { PartywallError } from '../errors.ts';
+import { anyKeys, archiveKeys, type KeyRules } from './key.ts';
 import { connectBucket, persist, type S3Bucket, S3Failure, saying } from './s3-client.ts';
 import { type Conditions, proveConditions } from './s3-conditions.ts';
 import { deleteObject } from './s3-delete.ts';
@@ -22,8 +23,17 @@ export interface S3Options {
  *
  * @throws PartywallError store_refused, store_unavailable
  */
-export async function openS3Store(location: S3Location, { env, signal, limits = {}, now }: S3Options): Promise<Store> {
-  const bucket = await connectBucket(location, { env, signal, limits: { ...s3Limits, ...limits } });
+export function openS3Store(location: S3Location, options: S3Options): Promise<Store> {
+  return openBucket(location, options, archiveKeys);
+}
+
+/** A bucket of somebody else's, in which any name is a key. @throws PartywallError store_refused, store_unavailable */
+export function openAnyBucket(location: S3Location, options: S3Options): Promise<Store> {
+  return openBucket(location, options, anyKeys);
+}
+
+async function openBucket(location: S3Location, { env, signal, limits = {}, now }: S3Options, keys: KeyRules): Promise<Store> {
+  const bucket = await connectBucket(location, { env, signal, limits: { ...s3Limits, ...limits }, keys });
   try {
     await saying(`opening ${bucket.description}`, () => assertUsable(bucket));
   } catch (error) {

@@ -1,5 +1,6 @@
 import type { DataKey } from '../../keyring/data-keys.ts';
 import type { Store } from '../../store/store.ts';
+import { isFilesTable } from '../files/file-index.ts';
 import type { Page, PageTable } from '../format/page.ts';
 import type { Backup } from '../read/open-backup.ts';
 import { readPages } from './base.ts';
@@ -21,6 +22,8 @@ export interface ChangesInput {
   /** Further tables of the platform's page: the schema, by its mark. */
   readonly schemaMark: string;
   readonly schemaTable: string;
+  /** Whether files are looked at too: what a page says of them is compared elsewhere. */
+  readonly files: boolean;
   /** Whether rows of no tenant are read. */
   readonly platform: boolean;
 }
@@ -57,7 +60,8 @@ export async function compare(store: Store, base: Backup, input: ChangesInput): 
     }
     const schema = subject === 0 ? 1 : 0;
     const schemaSame = subject !== 0 || isSame(stored.get(schemaTable), schemaMark, keyId);
-    if (same === expected && schemaSame && page.tables.length === expected + schema) changes.unchanged[subject] = 1;
+    const others = input.files ? page.tables.filter(({ table }) => isFilesTable(table)).length : 0;
+    if (same === expected && schemaSame && page.tables.length === expected + schema + others) changes.unchanged[subject] = 1;
   }
   return changes;
 }

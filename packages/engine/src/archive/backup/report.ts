@@ -1,3 +1,4 @@
+import { filesLeft } from '../files/store-files.ts';
 import type { DataClass } from '../format/manifest.ts';
 import type { Predecessors } from './base.ts';
 import type { TablePlan } from './plan-reading.ts';
@@ -22,6 +23,8 @@ export interface BackupReport {
   readonly rows: number;
   readonly tables: readonly (Omit<TablePlan, 'units'> & { readonly class: DataClass })[];
   readonly left: readonly string[];
+  /** Null where no files were looked at. */
+  readonly files: { readonly files: number; readonly bytes: number; readonly read: number } | null;
   /** Null in a dry run. */
   readonly stored: { readonly objects: number; readonly bytes: number } | null;
 }
@@ -34,7 +37,7 @@ export interface ReportInput extends ReadTables {
 }
 
 export function reportOf(
-  { input, classes, id, snapshot }: BackupRun,
+  { input, classes, id, snapshot, files }: BackupRun,
   { plans, predecessors, sources, subjects, stored, marks, changes }: ReportInput,
 ): BackupReport {
   const isWhole = input.tenants === undefined;
@@ -49,7 +52,8 @@ export function reportOf(
     unchanged: changes.unchanged.subarray(1).reduce((sum, each) => sum + each, 0),
     rows: plans.reduce((sum, { rows }) => sum + rows, 0),
     tables: plans.map(({ units: _units, ...plan }, at) => ({ ...plan, class: sources[at]?.class ?? 'database' })),
-    left: [...snapshot.left, ...predecessors.damage, ...strays(sources, marks, isWhole)],
+    left: [...snapshot.left, ...predecessors.damage, ...strays(sources, marks, isWhole), ...(files ? filesLeft(files) : [])],
+    files: files ? { ...files.sum } : null,
     stored: stored ? { objects: stored.objects, bytes: stored.bytes } : null,
   };
 }

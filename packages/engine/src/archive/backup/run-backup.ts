@@ -5,6 +5,8 @@ import type { Operation } from '../../db/operation.ts';
 import { PartywallError } from '../../errors.ts';
 import { tenantSubject } from '../../keyring/data-keys.ts';
 import type { Archive } from '../archive.ts';
+import { closeFilePlaces, openFilePlaces } from '../files/live-files.ts';
+import { type FilesRun, filesRun } from '../files/store-files.ts';
 import { type DataClass, dataClasses } from '../format/manifest.ts';
 import { isUnreconciled, syncLedger } from '../ledger/sync-ledger.ts';
 import { schemaTable } from '../read/backup-source.ts';
@@ -57,9 +59,8 @@ export interface BackupProgress {
 const workersMax = 8;
 /** More threads than this fill neither the network nor memory better, unless asked for. */
 const defaultWorkersMax = 4;
-const defaultMemoryBytes = 48 * 1024 ** 2;
+const defaultMemoryBytes = 128 * 1024 ** 2;
 const reasonCharactersMax = 500;
-const classesHere: readonly DataClass[] = dataClasses.filter((each) => each !== 'files');
 
 /**
  * Backs up one database: one moment, every tenant apart. What an earlier backup holds unchanged is taken over from it. The backup counts once
@@ -69,12 +70,16 @@ const classesHere: readonly DataClass[] = dataClasses.filter((each) => each !== 
  * store_unavailable, store_refused, store_conflict, database_unreachable
  */
 export async function runBackup(operation: Operation, archive: Archive, input: BackupInput, options: BackupOptions = {}): Promise<BackupReport> {
-  const classes = parseInput(input);
+  const classes = parseInput(input, operation.database.model.archive.files.size > 0);
   const { clock } = operation.database;
   try {
     const id = nextId(await backupIds(archive), clock());
-    const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [] });
-    const report = await backUp({ operation, archive, input, options, classes, id, snapshot }).finally(snapshot.close);
+    // Before anything is locked: places that are not there stop the backup.
+    const files = classes.includes('files') && !input.dryRun ? await openFiles(operation, archive) : undefined;
+    const report = await withFiles(files, async () => {
+      const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [] });
+      return await backUp({ operation, archive, input, options, classes, id, snapshot, files }).finally(snapshot.close);
+    });
     if (!report.dryRun) await record(operation, input, report);
     return report;
   } catch (error) {
@@ -91,6 +96,27 @@ export interface BackupRun {
   readonly classes: readonly DataClass[];
   readonly id: string;
   readonly snapshot: Snapshot;
+  /** Undefined: no files are looked at. */
+  readonly files: FilesRun | undefined;
+}
+
+async function openFiles(operation: Operation, archive: Archive): Promise<FilesRun> {
+  const { database, signal } = operation;
+  const places = await openFilePlaces(database.model.archive.files, { env: archive.env, signal });
+  try {
+    return await filesRun(operation, archive, places);
+  } catch (error) {
+    closeFilePlaces(places);
+    throw error;
+  }
+}
+
+async function withFiles<Result>(files: FilesRun | undefined, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } finally {
+    closeFilePlaces(files?.places ?? []);
+  }
 }
 
 async function backUp(run: BackupRun): Promise<BackupReport> {
@@ -151,14 +177,26 @@ interface ReadInput {
 }
 
 /** Finds out what changed, and reads that. Where nothing can be believed, everything is read while the marks are made. */
-async function readAll({ archive, input, options, snapshot }: BackupRun, readers: Readers, of: ReadInput): Promise<ReadTables & Pick<ReadInput, 'predecessors'>> {
+async function readAll(
+  { archive, input, options, snapshot, files }: BackupRun,
+  readers: Readers,
+  of: ReadInput,
+): Promise<ReadTables & Pick<ReadInput, 'predecessors'>> {
   const { sources, subjects, predecessors } = of;
   const marks = sources.map((source) => {
     const isTrusted = !source.leaves.some(({ namesObjects }) => namesObjects);
     return openMarks(subjects.length, isTrusted ? markPrefix(source, snapshot.textFacts) : null);
   });
   const markUnits = sources.flatMap((source, number) => marksUnits(source, number, input.tenants));
-  const compared: ChangesInput = { sources, marks, subjects, schemaMark: snapshot.schemaMark, schemaTable, platform: input.tenants === undefined };
+  const compared: ChangesInput = {
+    sources,
+    marks,
+    subjects,
+    schemaMark: snapshot.schemaMark,
+    schemaTable,
+    files: files !== undefined,
+    platform: input.tenants === undefined,
+  };
   const { base } = predecessors;
   options.onProgress?.({ step: 'comparing', done: 0, total: markUnits.length });
   let done = 0;
@@ -227,15 +265,16 @@ async function subjectsOf({ archive, input, snapshot }: BackupRun): Promise<Back
   return [...(platform ? [platform] : []), ...others.sort((left, right) => ((left.ref ?? '') < (right.ref ?? '') ? -1 : 1))];
 }
 
-function parseInput({ reason, tenants, classes }: BackupInput): readonly DataClass[] {
+function parseInput({ reason, tenants, classes }: BackupInput, hasFiles: boolean): readonly DataClass[] {
   if (reason.trim() === '' || reason.length > reasonCharactersMax) {
     throw new PartywallError('input_invalid', `reading the reason of a backup: it needs 1 to ${reasonCharactersMax} characters`);
   }
   if (tenants?.length === 0) throw new PartywallError('input_invalid', 'reading the tenants of a backup: none are named');
+  const classesHere = dataClasses.filter((each) => each !== 'files' || hasFiles);
   const wanted = classes ?? classesHere;
   const other = wanted.find((each) => !classesHere.includes(each));
   if (other !== undefined || wanted.length === 0) {
-    throw new PartywallError('input_invalid', `reading the classes of a backup: ${other === undefined ? 'none are named' : `a database has no ${other}`}`);
+    throw new PartywallError('input_invalid', `reading the classes of a backup: ${other === undefined ? 'none are named' : `the model names no ${other}`}`);
   }
   return dataClasses.filter((each) => wanted.includes(each));
 }

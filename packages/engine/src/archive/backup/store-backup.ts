@@ -4,6 +4,8 @@ import type { Operation } from '../../db/operation.ts';
 import { signingKey } from '../../keyring/signing.ts';
 import { modelFingerprint } from '../../model/fingerprint.ts';
 import { manifestObject, pagesObject } from '../archive.ts';
+import { filesTables } from '../files/file-index.ts';
+import { filesLeft, storeFiles } from '../files/store-files.ts';
 import { type Manifest, type ManifestSubject, type ManifestTable, manifestFormat, manifestMajor, manifestMinor } from '../format/manifest.ts';
 import { type PageTable, pageFormat } from '../format/page.ts';
 import { signManifest } from '../format/signed-manifest.ts';
@@ -63,7 +65,8 @@ export async function storeBackup(run: BackupRun, input: StoreInput): Promise<St
     if (pages.bytes() > 0) await archive.store.put(pagesObject(id), pages.read(), { ifAbsent: true });
     const lineage = randomBytes(16).toString('hex');
     const isWhole = run.input.tenants === undefined;
-    if (isWhole) await writeLineage(operation, lineage, id);
+    // Of the marks that tell whether rows changed: a backup without rows has none.
+    if (isWhole && run.classes.includes('database')) await writeLineage(operation, lineage, id);
     const subjects = stored.map(({ entry }) => entry).sort((left, right) => (left.subject < right.subject ? -1 : 1));
     const manifest = {
       ...describe(run, input),
@@ -101,12 +104,16 @@ interface SubjectPlace {
   readonly pages: PagesFile;
 }
 
-async function storeSubject({ archive, id }: BackupRun, input: StoreInput, { number, segments, gathered, pages }: SubjectPlace): Promise<StoredSubject> {
+async function storeSubject(run: BackupRun, input: StoreInput, { number, segments, gathered, pages }: SubjectPlace): Promise<StoredSubject> {
+  const { archive, id } = run;
   const key = input.subjects[number]?.key;
   if (!key) throw new Error(`subject ${number} has no key`);
   const { base } = input.predecessors;
   const earlier = base?.subjects.get(key.ref);
-  if (earlier && input.changes.unchanged[number] === 1) return { entry: earlier, packs: [], isNew: false };
+  const tenant = input.subjects[number]?.text ?? '';
+  const files = run.files && number > 0 ? await storeFiles(run.files, { archive, backup: id, folder: input.folder }, { key, tenant }) : undefined;
+  const filesSame = files === undefined || (files.same !== undefined && samePage(files.same, earlier));
+  if (earlier && filesSame && input.changes.unchanged[number] === 1) return { entry: earlier, packs: [], isNew: false };
   const before = new Map((await pageOf(base, key.ref))?.tables.map((table) => [table.table, table]));
   const bySource = Map.groupBy(segments, ({ source }) => source);
   const read: ReadTable[] = [];
@@ -123,10 +130,12 @@ async function storeSubject({ archive, id }: BackupRun, input: StoreInput, { num
     }
   }
   if (number === 0) read.push({ table: schemaTable, rows: 0, mark: input.schemaMark, segments: bySource.get(input.sources.length) ?? [] });
-  const stored = await storeTables({ store: archive.store, gathered, backup: id }, key, { read, before });
-  const tables = [...stored.tables, ...taken].sort((left, right) => (left.table < right.table ? -1 : 1));
+  const stored = await storeTables({ store: archive.store, gathered, backup: id }, key, { read, before, firstPack: files?.packs.length ?? 0 });
+  const tables = [...stored.tables, ...taken, ...(files?.tables ?? [])].sort((left, right) => (left.table < right.table ? -1 : 1));
   const reached = new Set(tables.flatMap((table) => table.segments.map((segment) => `${segment.backup}.${segment.pack}`)));
-  const packs = [...(earlier?.packs ?? []), ...stored.packs].filter(({ backup, pack }) => reached.has(`${backup}.${pack}`));
+  const written = [...(files?.packs ?? []), ...stored.packs];
+  const known = new Map([...(earlier?.packs ?? []), ...(files?.taken ?? []), ...written].map((pack) => [`${pack.backup}.${pack.pack}`, pack]));
+  const packs = [...known].flatMap(([name, pack]) => (reached.has(name) ? [pack] : []));
   const entry: ManifestSubject = {
     subject: key.ref,
     page: pages.add({ format: pageFormat, backup: id, subject: key.ref, tables }),
@@ -134,11 +143,15 @@ async function storeSubject({ archive, id }: BackupRun, input: StoreInput, { num
     rows: tables.reduce((sum, { rows }) => sum + rows, 0),
     bytes: tables.reduce((sum, table) => sum + table.segments.reduce((bytes, { plainBytes }) => bytes + plainBytes, 0), 0),
   };
-  return { entry, packs: stored.packs, isNew: true };
+  return { entry, packs: written, isNew: true };
+}
+
+function samePage(left: ManifestSubject, right: ManifestSubject | undefined): boolean {
+  return left.page.backup === right?.page.backup && left.page.offset === right.page.offset;
 }
 
 function describe(
-  { operation, input, classes, id, snapshot }: BackupRun,
+  { operation, input, classes, id, snapshot, files }: BackupRun,
   { sources, marks, sequences, predecessors }: StoreInput,
 ): Omit<Manifest, 'archive' | 'finishedAt' | 'source' | 'subjects'> {
   const { previous } = predecessors;
@@ -160,9 +173,9 @@ function describe(
     at: snapshot.at.toISOString(),
     model: modelFingerprint(operation.database.model),
     schema: schemaFingerprint(snapshot.schema),
-    tables: [...tables, schema],
+    tables: [...tables, schema, ...filesTables(files?.places.map(({ name }) => name) ?? [])],
     sequences: [...sequences],
-    left: [...snapshot.left, ...predecessors.damage, ...strays(sources, marks, input.tenants === undefined)],
+    left: [...snapshot.left, ...predecessors.damage, ...strays(sources, marks, input.tenants === undefined), ...(files ? filesLeft(files) : [])],
     previous: previous ? { id: previous.manifest.id, sha256: previous.sha256 } : null,
   };
 }

@@ -19,6 +19,8 @@ export interface ReadTable {
   readonly rows: number;
   readonly mark: string | null;
   readonly segments: readonly SpilledSegment[];
+  /** Further segments, which are stored already. */
+  readonly taken?: readonly PageSegment[];
 }
 
 export interface StoredTables {
@@ -33,21 +35,22 @@ export interface StoredTables {
 export async function storeTables(
   { store, gathered, backup }: { readonly store: Store; readonly gathered: Gathered; readonly backup: string },
   key: DataKey,
-  { read, before }: { readonly read: readonly ReadTable[]; readonly before: ReadonlyMap<string, PageTable> },
+  { read, before, firstPack = 0 }: { readonly read: readonly ReadTable[]; readonly before: ReadonlyMap<string, PageTable>; readonly firstPack?: number },
 ): Promise<StoredTables> {
   const packs: StoredPack[] = [];
   let open: SpilledSegment[] = [];
   let openBytes = 0;
   const close = async (): Promise<void> => {
     if (open.length === 0) return;
-    packs.push(await putPack({ store, gathered, key: packObject(key.ref, backup, packs.length), number: packs.length, backup }, open, openBytes));
+    const number = firstPack + packs.length;
+    packs.push(await putPack({ store, gathered, key: packObject(key.ref, backup, number), number, backup }, open, openBytes));
     open = [];
     openBytes = 0;
   };
   const tables: PageTable[] = [];
-  for (const { table, rows, mark, segments } of read) {
+  for (const { table, rows, mark, segments, taken = [] } of read) {
     const known = new Map(before.get(table)?.segments.map((segment) => [segment.part, segment]));
-    const placed: PageSegment[] = [];
+    const placed: PageSegment[] = [...taken];
     for (const segment of segments) {
       const same = known.get(segment.part);
       if (same?.mac === segment.mac && same.key === key.id) {
@@ -56,11 +59,12 @@ export async function storeTables(
       }
       if (openBytes > 0 && openBytes + segment.bytes > packBytesMax) await close();
       const { part, bytes, chunks, rows: segmentRows, plainBytes, mac } = segment;
-      placed.push({ backup, key: key.id, part, pack: packs.length, offset: openBytes, bytes, chunks: chunks.length, rows: segmentRows, plainBytes, mac });
+      const pack = firstPack + packs.length;
+      placed.push({ backup, key: key.id, part, pack, offset: openBytes, bytes, chunks: chunks.length, rows: segmentRows, plainBytes, mac });
       open.push(segment);
       openBytes += bytes;
     }
-    tables.push({ table, rows, mark, segments: placed });
+    tables.push({ table, rows, mark, segments: placed.sort((left, right) => left.part - right.part) });
   }
   await close();
   return { tables, packs };

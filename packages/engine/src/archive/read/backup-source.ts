@@ -8,22 +8,30 @@ import { type Backup, refOf, whyNot } from './open-backup.ts';
 /** Statements that make the schema, as the platform's content of this name. */
 export const schemaTable = 'partywall:schema';
 
-/** Whether the backup holds the tenant as PostgreSQL had it. One of a SQLite file is a copy of something else: whoever means it says its id. */
+/** Whether the backup holds the tenant's rows as PostgreSQL had them. One of a SQLite file is a copy of something else: whoever means it says its id. */
 export function holdsTenant(archive: Pick<Archive, 'keys'>, tenant: string): (backup: Backup) => boolean {
   const found = archive.keys.subjects().find(({ subject }) => subject === tenantSubject(tenant));
-  return ({ manifest, subjects }) => found !== undefined && subjects.has(found.ref) && manifest.source.engine === 'postgresql';
+  return ({ manifest: { classes, source }, subjects }) =>
+    found !== undefined && subjects.has(found.ref) && classes.includes('database') && source.engine === 'postgresql';
 }
 
 /**
  * One tenant's rows as a backup has them.
  *
- * @throws PartywallError key_missing (erased, or another keyring), backup_unknown (the backup holds nothing of the tenant), archive_damaged
+ * @throws PartywallError key_missing (erased, or another keyring), backup_unknown (the backup holds nothing of the tenant), restore_refused (it holds
+ * other data classes: its tables would be taken for empty ones), archive_damaged
  */
 export async function backupSource(archive: Archive, backup: Backup, tenant: string): Promise<TenantSource> {
   const ref = refOf(archive, tenantSubject(tenant));
   const { manifest } = backup;
   if (!backup.subjects.has(ref))
     throw new PartywallError('backup_unknown', `looking for tenant ${tenant.slice(0, 100)} in backup ${manifest.id}: ${whyNot(backup, ref)}`);
+  if (!manifest.classes.includes('database')) {
+    throw new PartywallError(
+      'restore_refused',
+      `looking for tenant ${tenant.slice(0, 100)} in backup ${manifest.id}: it holds ${manifest.classes.join(', ')} only`,
+    );
+  }
   const page = await backup.page(ref);
   const stored = new Map(page.tables.map((table) => [table.table, table]));
   const tables = manifest.tables.flatMap((table): SourceTable[] => {

@@ -90,7 +90,7 @@ export async function planRecovery(archive: Archive, backup: Backup, tiers: read
 }
 
 /** Whether a database can be made of it: rows and configuration of everybody. Without the audit log its chains begin anew. */
-export function isWhole({ scope, classes }: Manifest): boolean {
+export function isWhole({ scope, classes }: Pick<Manifest, 'scope' | 'classes'>): boolean {
   return scope === 'all' && classes.includes('database') && classes.includes('configuration');
 }
 

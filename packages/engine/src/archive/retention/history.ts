@@ -5,6 +5,7 @@ import { type Archive, isBackupId, verifiedObject } from '../archive.ts';
 import { sideBySide } from '../backup/side-by-side.ts';
 import { parseRecord, recordBytesMax, type VerifiedRecord } from '../format/record.ts';
 import { openBackup } from '../read/open-backup.ts';
+import { isWhole } from '../recover/plan-recovery.ts';
 import type { RetainedBackup } from './plan.ts';
 
 /** A backup, as the names of its objects and its records tell of it. */
@@ -82,10 +83,10 @@ async function readVerified(archive: Archive, id: string, keys: ReadonlyMap<stri
 }
 
 function factsOf({ backup, manifest, at, verifiedAt, scope, classes }: VerifiedRecord): Facts {
-  return { id: backup, at: new Date(at), whole: scope === 'all', verifiedAt: new Date(verifiedAt), classes, manifest };
+  return { id: backup, at: new Date(at), whole: isWhole({ scope, classes }), verifiedAt: new Date(verifiedAt), classes, manifest };
 }
 
 async function readUnverified(archive: Archive, id: string): Promise<Facts> {
   const { manifest } = await openBackup(archive, id);
-  return { id, at: new Date(manifest.at), whole: manifest.scope === 'all', verifiedAt: null, classes: manifest.classes, manifest: null };
+  return { id, at: new Date(manifest.at), whole: isWhole(manifest), verifiedAt: null, classes: manifest.classes, manifest: null };
 }
