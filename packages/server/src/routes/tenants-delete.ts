@@ -2,6 +2,7 @@ import {
   awaitOperation,
   type Durable,
   deleteTenant,
+  engineErrors,
   eraseTenant,
   listCertificates,
   listOperations,
@@ -61,7 +62,7 @@ export function registerTenantDeletion(instance: FastifyInstance, durable: Durab
         const { tenant, changed, ended } = await deleteTenant(operation, input);
         return reply.code(200).send({ tenant: tenantAnswer(tenant), changed, endedSessions: ended });
       }
-      const { id } = await eraseTenant(operation, durable, { ...input, force });
+      const { id } = await eraseTenant(operation, durable, { ...input, force }).catch(asRefusal);
       const now = await awaitOperation(operation, id, { timeoutMs: erasureWaitMs });
       if (now.state === 'failed') {
         throw new PartywallError('erasure_refused', now.error ?? 'the erasure failed', {
@@ -157,4 +158,10 @@ export function registerTenantDeletion(instance: FastifyInstance, durable: Durab
     },
     async (request) => operationAnswer(await readOperation(request.operation().database.pool, request.params.id)),
   );
+}
+
+/** What keeps the backups from being erased (keyring, escrow, archive) is told to whoever asked; nothing has happened then. */
+function asRefusal(error: unknown): never {
+  if (!(error instanceof PartywallError) || 'status' in engineErrors[error.code]) throw error;
+  throw new PartywallError('erasure_refused', error.message, { cause: error, hint: error.hint });
 }
