@@ -78,7 +78,6 @@ export function restoreWork(from: RestoreFrom): Work {
       ...request,
       ...(from.forgotten && { forget: [...(request.forget ?? []), ...(await from.forgotten(operation, tenant, source.at))] }),
     });
-    const held = { readOnly: false };
     try {
       await step('plan', async () => {
         if (await isApplied(operation, id)) return;
@@ -86,13 +85,10 @@ export function restoreWork(from: RestoreFrom): Work {
         const source = await from.source(operation, request);
         refuseConflicts(await planRestore(operation, source, await input(source)));
       });
-      Object.assign(
-        held,
-        await step('hold out', async () => {
-          await say('keeping everybody out');
-          return (await isApplied(operation, id)) ? held : holdOut(operation, tenant);
-        }),
-      );
+      await step('hold out', async () => {
+        await say('keeping everybody out');
+        if (!(await isApplied(operation, id))) await holdOut(operation, tenant);
+      });
       await step('undo', async () => {
         // What a crash cut off has its undo backup already, and nobody has been inside since.
         if (typeof (await readDetails(pool, id))['undo'] === 'string') return;
@@ -106,11 +102,11 @@ export function restoreWork(from: RestoreFrom): Work {
         await applyRestore(operation, source, await input(source), { within: (client, report) => keepDetails(client, id, { report }) });
       });
       await step('let in', async () => {
-        await letIn(operation, tenant, held);
+        await letIn(operation, tenant);
         await finishOperation(pool, id);
       });
     } catch (error) {
-      await letIn(operation, tenant, held);
+      await letIn(operation, tenant);
       // Whoever is let in writes: the next try needs an undo backup of its own.
       if (!(await isApplied(operation, id))) await keepDetails(pool, id, { undo: undefined });
       throw error;

@@ -98,12 +98,12 @@ export async function restoreFrom(
 ): Promise<RestoreReport & { readonly undo: string }> {
   const { tenant } = source;
   refuseConflicts(await planRestore(operation, source, input, options));
-  const before = await holdOut(operation, tenant);
   try {
+    await holdOut(operation, tenant);
     const undo = await input.undo(tenant);
     return { ...(await applyRestore(operation, source, input, options)), undo };
   } finally {
-    await letIn(operation, tenant, before);
+    await letIn(operation, tenant);
   }
 }
 

@@ -1,6 +1,7 @@
 import { planRestore, type RestoreInput, type RestoreReport, restoreFrom, suspendTenant, type TenantSource } from '@partywall/engine';
 import { describe, expect, test } from 'vitest';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
+import { holdOut } from '../../../src/archive/restore/hold-out.ts';
 import { changed, kept } from './kept-source.ts';
 
 const fixture = await controlDatabase({
@@ -305,6 +306,27 @@ test('a tenant that somebody else holds out is not restored and stays held out; 
     message: expect.stringContaining('let it in'),
   });
   expect(await texts(tenant)).toEqual(damaged);
+});
+
+test('a read-only tenant is read-only again: after its restore, after one that was cut off, and where somebody inside does not leave', async () => {
+  const tenant = await furnished('Osier');
+  const source = await kept(operation, tenant);
+  const state = async () => (await database.query(`select state, reason from partywall.registry where tenant_id = '${tenant}'`)).rows;
+  await database.query(`select partywall.set_state('${tenant}', 'read_only')`);
+  expect(await restore(source)).toMatchObject({ applied: true });
+  expect(await state()).toEqual([{ state: 'read_only', reason: null }]);
+  await holdOut(operation, tenant);
+  expect(await restore(source)).toMatchObject({ applied: true });
+  expect(await state()).toEqual([{ state: 'read_only', reason: null }]);
+  // Nobody ends a session that holds it like this.
+  const key = `pg_catalog.hashtextextended('partywall:${tenant}', 0)`;
+  await database.query(`select pg_catalog.pg_advisory_lock(${key})`);
+  try {
+    await expect(restore(source)).rejects.toMatchObject({ code: 'fence_incomplete' });
+  } finally {
+    await database.query(`select pg_catalog.pg_advisory_unlock(${key})`);
+  }
+  expect(await state()).toEqual([{ state: 'read_only', reason: null }]);
 });
 
 describe('a poisoned source', () => {
