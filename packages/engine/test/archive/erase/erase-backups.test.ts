@@ -207,13 +207,15 @@ describe('erasing a tenant that was backed up', () => {
 describe('an erasure begins only where it can end', () => {
   const elsewhere = (name: string): string => path.join(folder, name);
 
-  test.for([
+  const wrongs = [
     ['no escrow', { escrow: undefined }, 'escrow_unverified', /escrow/],
     ['an empty escrow', { escrow: elsewhere('empty-escrow') }, 'escrow_unverified', /escrow has no copy/],
     ['another archive', { store: elsewhere('empty-store') }, 'erasure_refused', /none of the backups of this database/],
     ['another keyring', { keyring: elsewhere('other-keyring'), escrow: elsewhere('other-escrow') }, /archive_damaged|key_missing/, /keyring/],
     ['another keybook', { keys: elsewhere('other-keys'), escrow: elsewhere('other-keys-escrow') }, 'key_missing', /key/],
-  ] as const)('with %s the tenant stays what it was', async ([name, changes, code, message]) => {
+  ] as const;
+
+  test.for(wrongs)('with %s the tenant stays what it was', async ([name, changes, code, message]) => {
     const tenant = await furnished(fixture, name.replaceAll(' ', '-'));
     await backup();
     const before = await showTenant(operation(), tenant);
