@@ -26,7 +26,10 @@ export { type PlainSource, type PlainSourceOptions, plainSource } from './archiv
 export { readTenantFile, type TenantFile } from './archive/export/read-tenant-file.ts';
 export type { TenantFileManifest } from './archive/export/tenant-file.ts';
 export { type TenantFileOptions, writeTenantFile } from './archive/export/write-tenant-file.ts';
-export { type FilesChange, type RestoreFilesInput, type RestoreFilesReport, removeFiles, restoreFiles } from './archive/files/restore-files.ts';
+export type { FilesChange } from './archive/files/change-files.ts';
+export { type CopyFilesInput, copyFiles } from './archive/files/copy-files.ts';
+export { countFiles, removeFiles } from './archive/files/remove-files.ts';
+export { type RestoreFilesInput, type RestoreFilesReport, restoreFiles } from './archive/files/restore-files.ts';
 export { rekeyTenant, rotateKeys } from './archive/keys.ts';
 export { appendLedger, type Ledger, ledgerRecords, readLedger } from './archive/ledger/ledger.ts';
 export type { LedgerRecord } from './archive/ledger/ledger-object.ts';
@@ -36,11 +39,13 @@ export { changedRecords, type LedgerSync, refuseUnreconciled, syncLedger } from 
 export { type LiveSource, liveSource } from './archive/live-source.ts';
 export { type CopyInput, type CopyReport, copyTenantInto } from './archive/move/copy-tenant-into.ts';
 export { type FinishedMoves, finishDueMoves } from './archive/move/finish-due.ts';
+export { type ForgetInput, type ForgetReport, type ForgottenTenants, forgetErased, forgetTenant } from './archive/move/forget-tenant.ts';
 export { hashSource, type SourceHash } from './archive/move/hash-source.ts';
 export { cancelMove, finishMove, type MoveInput, type MovePreview, moveKind, moveTenant, previewMove } from './archive/move/move-tenant.ts';
 export { moveWork } from './archive/move/move-work.ts';
 export { dueMoves, listMoves, type Move, type MoveState, readMove } from './archive/move/moves.ts';
 export { type Placement, type Placements, placementsOf } from './archive/move/placements.ts';
+export { type PrepareInput, type PrepareOptions, type PrepareReport, preparePlacement } from './archive/move/prepare-placement.ts';
 export { type ArchiveSettings, type OpenArchive, openArchive } from './archive/open-archive.ts';
 export { backupSource, holdsTenant, readSchema } from './archive/read/backup-source.ts';
 export { backupIds, findBackup } from './archive/read/list-backups.ts';

@@ -23,6 +23,7 @@ import { sourceTables } from '../live-source.ts';
 import { alignSource } from '../restore/align.ts';
 import { stageSource } from '../restore/stage-source.ts';
 import type { TenantSource } from '../tenant-source.ts';
+import { type ControlRows, writeControlRows } from './control-rows.ts';
 import { bringForeignRows, type ForeignReader } from './foreign-rows.ts';
 import { planCopy } from './plan-copy.ts';
 
@@ -32,6 +33,8 @@ export interface CopyInput {
   readonly reason: string | null;
   /** What the directory says of the tenant: that of the database it comes from. */
   readonly directory?: DirectoryEntry | undefined;
+  /** What the control plane of the database it comes from has decided about it (`readControlRows`). */
+  readonly control?: ControlRows | undefined;
   /** Reads what rows of the tenant refer to in the database they come from. */
   readonly read?: ForeignReader | undefined;
   /** Asked last, before the copy is committed; throws where it is not wanted any more. */
@@ -46,6 +49,8 @@ export interface DirectoryEntry {
   readonly status: string;
   readonly reason: string | null;
   readonly retainedUntil: Date | null;
+  /** What the root's own status column says again once the tenant is let in. */
+  readonly rootStatus: string | null;
 }
 
 export interface CopyReport {
@@ -120,8 +125,9 @@ async function copy(client: pg.PoolClient, copying: Copying): Promise<CopyReport
   if (entry) inserted.set(model.tenant.table, { rows: 0, updated: await updateRoot(client, staged) });
   await removeStrangers(client, insertion);
   await raiseSequences(client, catalog, staged);
-  await client.query('set constraints all immediate');
+  // Plan and increases before quotas are looked at, which is when constraints are.
   await enlist(client, copying);
+  await client.query('set constraints all immediate');
   await holdEqual(client, plan.tables, { staged, maps: [], source: tenant, key: tenant });
   await holdNeighbours(client, baseline, { tenant, meant: inserted });
   const tables = staged.map(({ relation, rows }) => ({ table: relation.table, rows }));
@@ -206,18 +212,29 @@ async function enlist(client: pg.ClientBase, { source, input }: Copying): Promis
   ]);
   if (rowCount !== 1)
     throw new PartywallError('restore_conflict', `copying tenant ${source.tenant}: it did not register itself; \`partywall verify\` says why`);
-  const { directory } = input;
-  if (!directory) return;
-  await client.query(
-    'update partywall_control.directory d set name = $2, contact_email = $3, plan = $4, status = $5, reason = $6, retained_until = $7 where d.tenant_id = $1',
-    [source.tenant, directory.name, directory.contactEmail, directory.plan, directory.status, directory.reason, directory.retainedUntil],
-  );
+  const { directory, control } = input;
+  if (directory) {
+    await client.query(
+      'update partywall_control.directory d set name = $2, contact_email = $3, plan = $4, status = $5, reason = $6, retained_until = $7, root_status = $8 where d.tenant_id = $1',
+      [
+        source.tenant,
+        directory.name,
+        directory.contactEmail,
+        directory.plan,
+        directory.status,
+        directory.reason,
+        directory.retainedUntil,
+        directory.rootStatus,
+      ],
+    );
+  }
+  if (control) await writeControlRows(client, source.tenant, control);
 }
 
 /** Rows that a copy needs of the database that the tenant comes from. */
 export async function readDirectory({ database }: Operation, tenant: string): Promise<DirectoryEntry> {
   const { rows } = await database.pool.query<DirectoryEntry>(
-    `select d.name, d.contact_email as "contactEmail", d.plan, d.status, d.reason, d.retained_until as "retainedUntil" from partywall_control.directory d where d.tenant_id = $1`,
+    `select d.name, d.contact_email as "contactEmail", d.plan, d.status, d.reason, d.retained_until as "retainedUntil", d.root_status as "rootStatus" from partywall_control.directory d where d.tenant_id = $1`,
     [tenant],
   );
   const entry = rows[0];

@@ -7,6 +7,7 @@ import { fence } from '../../tenants/fence.ts';
 import { copyRows } from '../../tenants/transfer/copy-rows.ts';
 import { openTransfer, pinTexts } from '../../tenants/transfer/session.ts';
 import { liveSource } from '../live-source.ts';
+import { readControlRows } from './control-rows.ts';
 import { copyTenantInto, readDirectory } from './copy-tenant-into.ts';
 import { hashSource, type SourceHash } from './hash-source.ts';
 import { fenceReason } from './move-tenant.ts';
@@ -110,6 +111,7 @@ async function copy(moving: Moving): Promise<void> {
     await removeRows(to, move.tenant, move.id);
   }
   const directory = await readDirectory(from, move.tenant);
+  const control = await readControlRows(from, move.tenant);
   const source = await liveSource(from, move.tenant);
   const reading = await openTransfer(from.database);
   try {
@@ -119,6 +121,7 @@ async function copy(moving: Moving): Promise<void> {
       state: 'fenced',
       reason: fenceReason(move),
       directory,
+      control,
       read: (query) => copyRows(reading.client, query),
       confirm: async () => {
         const { state } = await readMove(moving.here.database.pool, move.id);

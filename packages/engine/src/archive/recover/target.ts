@@ -96,7 +96,8 @@ union all select 'large object ' || l.oid from pg_catalog.pg_largeobject_metadat
   });
 }
 
-async function refuseUnable(client: pg.ClientBase, schema: SchemaDdl): Promise<void> {
+/** @throws PartywallError restore_refused (an extension that the server does not have, an older server), permission_missing */
+export async function refuseUnable(client: pg.ClientBase, schema: SchemaDdl): Promise<void> {
   const { rows } = await client.query<{ major: number; superuser: boolean; unbound: boolean; createRole: boolean; available: string[]; roles: string[] }>(
     `select current_setting('server_version_num')::integer / 10000 as major, r.rolsuper as superuser, r.rolsuper or r.rolbypassrls as unbound,
   r.rolsuper or r.rolcreaterole as "createRole", array(select name::text from pg_catalog.pg_available_extensions) as available,

@@ -1,5 +1,6 @@
 import { run, WallError } from '@partywall/wall';
 import { describe, expect, test } from 'vitest';
+import { controlTables } from '../../../src/archive/move/control-rows.ts';
 import { cancelMove, finishMove, holdTenant, listMoves, PartywallError, placementsOf, previewMove, suspendTenant, verifyAudit } from '../../../src/index.ts';
 import { contents, furnish, others, registered, twoHomes } from './moving.ts';
 
@@ -67,6 +68,47 @@ describe('a move', () => {
     expect(await move(tenant)).toMatchObject({ state: 'done', error: null });
     expect(await contents(first, tenant)).toEqual(changed);
     expect((await finishMove(first.operation(), placements, { tenant })).rows).toBeGreaterThan(0);
+  });
+
+  test('takes along what was decided about a tenant, out and back, and knows of every table of the control plane what becomes of it', async () => {
+    const tenant = await furnish(first, 'Increased', 40);
+    const decided = async ({ database }: typeof first) => {
+      const { rows } = await database.query(
+        `select (select jsonb_agg(to_jsonb(q) order by q.quota) from partywall_control.quota_increases q where q.tenant_id = $1) as increases,
+  (select to_jsonb(r) from partywall_control.rate_overrides r where r.tenant_id = $1) as rate, (select to_jsonb(a) from partywall_control.api_calls a where a.tenant_id = $1) as calls,
+  (select jsonb_agg(to_jsonb(o)) from partywall_control.alert_overrides o where o.tenant_id = $1) as alerts`,
+        [tenant],
+      );
+      return rows[0];
+    };
+    for (const { database } of [first, second])
+      await database.query(`update partywall_control.plans set limits = limits || '{"customers": 10, "users": 50}' where name = 'free'`);
+    await first.database.query("update partywall_control.directory set plan = 'free' where tenant_id = $1", [tenant]);
+    await expect(move(tenant, 'second')).resolves.toMatchObject({ state: 'failed', error: expect.stringMatching(/quota/) });
+    await first.database.query(
+      `insert into partywall_control.quota_increases (tenant_id, quota, max, until) values ($1, 'customers', 60, now() + interval '1 day')`,
+      [tenant],
+    );
+    await first.database.query('insert into partywall_control.rate_overrides (tenant_id, requests_per_minute) values ($1, 77)', [tenant]);
+    await first.database.query("insert into partywall_control.api_calls (tenant_id, month, leased, used) values ($1, '2026-11-01', 9, 7)", [tenant]);
+    await first.database.query("insert into partywall_control.alert_overrides (rule, tenant_id, enabled) values ('error_rate', $1, false)", [tenant]);
+    await first.database.query("update partywall_control.directory set root_status = 'active' where tenant_id = $1", [tenant]);
+    const before = await decided(first);
+    expect(await move(tenant, 'second')).toMatchObject({ state: 'done', error: null });
+    expect(await decided(second)).toEqual(before);
+    expect((await second.database.query('select plan, root_status from partywall_control.directory where tenant_id = $1', [tenant])).rows).toEqual([
+      { plan: 'free', root_status: 'active' },
+    ]);
+    await second.database.query('update partywall_control.quota_increases set max = 90 where tenant_id = $1', [tenant]);
+    await second.database.query('delete from partywall_control.rate_overrides where tenant_id = $1', [tenant]);
+    const grown = await decided(second);
+    expect(await move(tenant)).toMatchObject({ state: 'done', error: null });
+    expect(await decided(first)).toEqual(grown);
+    const { rows } = await first.database.query<{ name: string }>(
+      `select c.relname as name from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
+where c.relnamespace = 'partywall_control'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition`,
+    );
+    expect(rows.map(({ name }) => name).sort()).toEqual(Object.keys(controlTables).sort());
   });
 
   test('takes the state of a tenant along', async () => {
