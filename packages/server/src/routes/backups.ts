@@ -35,6 +35,8 @@ export interface ArchiveOptions {
 }
 
 const tags = ['backups'];
+/** Retention reads the manifest of every backup. */
+const retentionTimeout = 3_600_000;
 const tenantsMax = 1_000;
 const states = ['running', 'stored', 'verified', 'failed'] as const;
 
@@ -205,6 +207,7 @@ export function registerBackups(
     '/api/admin/backups/retention',
     {
       config: { access: 'super_admin' },
+      handlerTimeout: retentionTimeout,
       schema: {
         tags,
         operationId: 'applyRetention',

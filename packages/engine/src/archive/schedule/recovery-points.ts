@@ -89,6 +89,8 @@ export async function rebuildRecoveryPoints(operation: Operation, archive: Archi
   const problems = [...history.problems];
   let visited = 0;
   const points = await transaction(database.pool, async (client) => {
+    // Between its statements it reads every manifest.
+    await client.query('set local idle_in_transaction_session_timeout = 0');
     await client.query('lock table partywall_control.recovery_points in share row exclusive mode');
     await client.query('delete from partywall_control.recovery_points');
     // Newest first: what is there is newer than what comes.

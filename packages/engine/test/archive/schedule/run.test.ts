@@ -8,6 +8,7 @@ import { openBackup, refOf } from '../../../src/archive/read/open-backup.ts';
 import { rebuildRecoveryPoints, recordVerified } from '../../../src/archive/schedule/recovery-points.ts';
 import { backUp, lookAtSchedule, runScheduledBackup, verifyPending } from '../../../src/archive/schedule/run.ts';
 import { isLate, recoveryStatus, tenantRecoveryStatus } from '../../../src/archive/status/status.ts';
+import { controlPool } from '../../../src/db/control-pool.ts';
 import type { Operation } from '../../../src/db/operation.ts';
 import { tenantSubject } from '../../../src/keyring/data-keys.ts';
 
@@ -153,6 +154,26 @@ describe('recovery points', () => {
     expect(before.join()).not.toContain(unverified.id);
     expect(before.filter((line) => line.includes(second.backup)).every((line) => line.startsWith(tenants.starter))).toBe(true);
     expect(before.filter((line) => line.includes(first.backup))).toHaveLength(6);
+  });
+
+  test('are made anew however slow the store is, on a server that ends transactions that wait', async () => {
+    await backUp(operation(), archive, { reason: 'by hand' });
+    await query(`alter database "${fixture.database.name}" set idle_in_transaction_session_timeout = '500ms'`);
+    const pool = controlPool(fixture.database.url, { purpose: 'rebuilding' });
+    const overtime = `select from pg_stat_activity where application_name = 'partywall rebuilding' and state = 'idle in transaction'
+      and clock_timestamp() - state_change < interval '700 ms'`;
+    const get: typeof archive.store.get = async function* (...given) {
+      while ((await query(overtime)).rowCount) await new Promise(setImmediate);
+      yield* archive.store.get(...given);
+    };
+    try {
+      const slow = { ...archive, store: { ...archive.store, get } };
+      const rebuilt = await rebuildRecoveryPoints(operation({ database: { ...fixture.control, pool, clock: () => clock } }), slow);
+      expect(rebuilt).toMatchObject({ backups: 1, visited: 1, points: 9, problems: [] });
+    } finally {
+      await pool.end();
+      await query(`alter database "${fixture.database.name}" reset idle_in_transaction_session_timeout`);
+    }
   });
 
   test('never go back to an older backup, and leave one that a wrong clock made', async () => {
