@@ -21,6 +21,7 @@ import { runUntilStopped } from './run-until-stopped.ts';
 import { adminOf, demoOperator, shownTenants, standUp } from './stand-up.ts';
 
 const databaseName = 'chatbot';
+const signedIn = z.object({ token: z.string() });
 
 /** Starts what is needed, in order; what it pushes is stopped in reverse, on Ctrl-C and when a later part fails. */
 await runUntilStopped(async (stops, signal) => {
@@ -92,8 +93,6 @@ async function greet(app: FastifyInstance, base: string, { env, secrets }: Home)
   say('The commands of examples/chatbot/RUNBOOK.md work in another terminal, in examples/chatbot, after');
   say(`. '${env}'`);
 }
-
-const signedIn = z.object({ token: z.string() });
 
 async function signIn(app: FastifyInstance, email: string, password: string): Promise<string> {
   const answer = await app.inject({ method: 'POST', url: '/api/auth/sign-in/email', payload: { email, password } });
