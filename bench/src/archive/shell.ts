@@ -11,8 +11,8 @@ export async function timed(line: string): Promise<number> {
 }
 
 /** Ends well or throws. */
-export async function run([command = '', ...args]: readonly string[]): Promise<{ stdout: string }> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+export async function run([command = '', ...args]: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<{ stdout: string }> {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], env });
   const pieces: Buffer[] = [];
   child.stdout.on('data', (piece: Buffer) => pieces.push(piece));
   const { promise, resolve, reject } = Promise.withResolvers<void>();

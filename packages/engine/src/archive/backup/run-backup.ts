@@ -59,7 +59,7 @@ export interface BackupProgress {
 const workersMax = 8;
 /** More threads than this fill neither the network nor memory better, unless asked for. */
 const defaultWorkersMax = 4;
-const defaultMemoryBytes = 128 * 1024 ** 2;
+const defaultMemoryBytes = 64 * 1024 ** 2;
 const reasonCharactersMax = 500;
 
 /**

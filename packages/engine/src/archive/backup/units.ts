@@ -47,7 +47,7 @@ export function marksUnits(source: Source, number: number, scope: Scope): MarksU
     return {
       kind: 'marks',
       source: number,
-      sql: `select ${owner}, count(*)::text, sum(pg_catalog.hashtidextended(t.ctid, ${seed}))::text from ${rowsOf(range.leaf)}${where(conditions)} group by 1`,
+      sql: `select ${owner}, count(*)::text, sum(pg_catalog.hashtidextended(t.ctid, ${seed}))::text from ${rowsOf(range.leaf)}${where(conditions)} group by ${groupSql(source)}`,
     };
   });
 }
@@ -56,6 +56,15 @@ export function marksUnits(source: Source, number: number, scope: Scope): MarksU
 function seedOf({ filenode, columnNumbers }: TableFacts): bigint {
   const columns = createHash('sha256').update(columnNumbers.join()).digest().readUInt32BE();
   return BigInt.asIntN(64, (BigInt(filenode) ^ BigInt(columns)) << 32n);
+}
+
+/** Types whose values are equal only where their texts are: grouped as they are, which takes three quarters of the time that texts take. */
+const exactTypes: ReadonlySet<string> = new Set(['uuid', 'bigint', 'integer', 'smallint']);
+
+function groupSql({ owner, columns }: Source): string {
+  if (owner.kind !== 'column') return '1';
+  const type = columns.find(({ name }) => name === owner.column)?.type ?? '';
+  return exactTypes.has(type) ? `t.${ident(owner.column)}` : '1';
 }
 
 /** What the marks of a source are worth: whatever else decides the text of its rows. */
