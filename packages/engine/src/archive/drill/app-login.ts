@@ -20,6 +20,7 @@ const passwordHours = 24;
  */
 export async function appConnection({ client, scratch }: ScratchTarget, { role, made, appUrl }: AppLogin): Promise<string> {
   const url = new URL(scratch.url);
+  await client.query(`grant connect on database ${ident(decodeURIComponent(url.pathname.slice(1)))} to ${ident(role)}`);
   if (scratch.own || made.includes(role)) {
     const password = randomBytes(24).toString('base64url');
     // The server's clock decides when it ends.

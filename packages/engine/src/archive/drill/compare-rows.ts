@@ -2,9 +2,10 @@ import type pg from 'pg';
 import { to as copyTo } from 'pg-copy-streams';
 import { identList } from '../../db/sql.ts';
 import { pinTexts } from '../../tenants/transfer/session.ts';
+import { sideBySide } from '../backup/side-by-side.ts';
 import { sourceOf } from '../recover/check-rows.ts';
 import { fieldOf, type RowsDigest, type RowsSum, readLines, rowsSum } from '../recover/copy-lines.ts';
-import type { RecoveryTable } from '../recover/plan-recovery.ts';
+import type { RecoverySubject, RecoveryTable } from '../recover/plan-recovery.ts';
 import type { ScratchRestore } from './restore-scratch.ts';
 
 export interface Comparison {
@@ -17,26 +18,68 @@ export interface Comparison {
 const nobody = '';
 const tab = 0x09;
 
+/** Sums that are held at once, one for each tenant and table with rows: 100 MB. */
+const sumsMax = 500_000;
+const subjectsAtOnce = 4;
+
+/** What was read back of a table, and of one that does not say whose its rows are, what the backup has of it. */
+interface ReadTable {
+  readonly table: RecoveryTable;
+  readonly there: ReadonlyMap<string, RowsSum>;
+  readonly whole: RowsSum;
+  promised: number;
+}
+
 /**
  * Reads every table of the scratch database back and compares it with the backup, tenant by tenant: as many rows as the pages promise, and the same ones, whatever
- * their order. What the backup holds is read again too, so that what its pages promise is what their segments have. One pass over each table; memory is a sum for
- * each tenant.
+ * their order. What the backup holds is read again too, so that what its pages promise is what their segments have. One pass over each table; as many tables at
+ * once as `sumsMax` allows, and the pages are read for each such group.
  */
 export async function compareRows(client: pg.Client, restore: ScratchRestore, signal: AbortSignal | undefined): Promise<Comparison> {
-  const problems: { tenant: string; what: string }[] = [];
+  const problems: Comparison['problems'][number][] = [];
   let rows = 0;
-  for (const table of restore.tables) {
+  let group: ReadTable[] = [];
+  let sums = 0;
+  for (const [at, table] of restore.tables.entries()) {
     signal?.throwIfAborted();
     const there = await readBack(client, restore, table);
-    for (const { tenant, refs } of owners(restore, table)) {
-      const kept = await readKept(restore, table, refs);
-      const found = there.get(tenant)?.digest() ?? nothing;
-      rows += found.rows;
-      const what = difference(table.name, { kept, found, promised: promisedRows(restore, table, refs) });
-      if (what !== undefined) problems.push({ tenant, what });
-    }
+    for (const sum of there.values()) rows += sum.digest().rows;
+    group.push({ table, there, whole: rowsSum(), promised: 0 });
+    sums += there.size;
+    if (sums < sumsMax && at < restore.tables.length - 1) continue;
+    problems.push(...(await compareGroup(restore, group, signal)));
+    group = [];
+    sums = 0;
   }
   return { rows, problems };
+}
+
+async function compareGroup(restore: ScratchRestore, group: readonly ReadTable[], signal: AbortSignal | undefined): Promise<Comparison['problems']> {
+  const problems: { tenant: string; what: string }[] = [];
+  const compare = (tenant: string, read: ReadTable, { kept, promised }: { readonly kept: RowsSum; readonly promised: number }): void => {
+    const found = read.there.get(tenant)?.digest() ?? nothing;
+    const what = difference(read.table.name, { kept: kept.digest(), found, promised });
+    if (what !== undefined) problems.push({ tenant, what });
+  };
+  await sideBySide(subjectsOf(restore), subjectsAtOnce, async ({ ref, tenant }) => {
+    signal?.throwIfAborted();
+    const page = new Map((await restore.backup.page(ref)).tables.map((each) => [each.table, each]));
+    for (const read of group) {
+      const { stored } = read.table;
+      const { rows: promised = 0, segments = [] } = page.get(stored.name) ?? {};
+      const isWhole = stored.tenantColumn === null;
+      const kept = isWhole ? read.whole : rowsSum();
+      for await (const line of readLines(restore.backup.segments(ref, stored.name, segments))) kept.add(line);
+      if (isWhole) read.promised += promised;
+      else compare(tenant ?? nobody, read, { kept, promised });
+    }
+  });
+  for (const read of group.filter(({ table }) => table.stored.tenantColumn === null)) compare(nobody, read, { kept: read.whole, promised: read.promised });
+  return problems.sort((left, right) => (left.what < right.what ? -1 : 1));
+}
+
+function subjectsOf({ platform, tiers }: ScratchRestore): readonly RecoverySubject[] {
+  return [platform, ...tiers.flatMap((tier) => tier.subjects)];
 }
 
 /**
@@ -45,16 +88,16 @@ export async function compareRows(client: pg.Client, restore: ScratchRestore, si
  *
  * @throws PartywallError archive_damaged, key_missing, store_object_missing
  */
-export async function readContents({ backup, pages, tables }: ScratchRestore, signal: AbortSignal | undefined): Promise<number> {
-  const rowTables = new Set(tables.map(({ stored }) => stored.name));
+export async function readContents(restore: ScratchRestore, signal: AbortSignal | undefined): Promise<number> {
+  const rowTables = new Set(restore.tables.map(({ stored }) => stored.name));
   let read = 0;
-  for (const [ref, page] of pages) {
-    for (const { table, segments } of page.tables.filter((each) => !rowTables.has(each.table))) {
+  await sideBySide(subjectsOf(restore), subjectsAtOnce, async ({ ref }) => {
+    for (const { table, segments } of (await restore.backup.page(ref)).tables.filter((each) => !rowTables.has(each.table))) {
       signal?.throwIfAborted();
-      for await (const _ of backup.segments(ref, table, segments));
+      for await (const _ of restore.backup.segments(ref, table, segments));
       read += 1;
     }
-  }
+  });
   return read;
 }
 
@@ -93,29 +136,4 @@ function tenantOf(line: Buffer, { columns, tenantColumn }: RecoveryTable['stored
   if (tenantColumn === null) return undefined;
   const isFirst = columns[0]?.name === tenantColumn && columns.length > 1;
   return fieldOf(isFirst ? line.subarray(0, line.indexOf(tab)) : line, { columns }, tenantColumn) ?? undefined;
-}
-
-interface RowsOwner {
-  readonly tenant: string;
-  /** Subjects of the backup that hold them. */
-  readonly refs: readonly string[];
-}
-
-/** Whose rows a table has. Where it does not say, all of them are compared at once, under nobody's name. */
-function owners({ platform, tiers, pages }: ScratchRestore, { stored }: RecoveryTable): RowsOwner[] {
-  if (stored.tenantColumn === null) return [{ tenant: nobody, refs: [...pages.keys()] }];
-  return [platform, ...tiers.flatMap((tier) => tier.subjects)].map(({ tenant, ref }) => ({ tenant: tenant ?? nobody, refs: [ref] }));
-}
-
-async function readKept({ pages, backup }: ScratchRestore, { stored }: RecoveryTable, refs: readonly string[]): Promise<RowsDigest> {
-  const sum = rowsSum();
-  for (const ref of refs) {
-    const segments = pages.get(ref)?.tables.find(({ table }) => table === stored.name)?.segments ?? [];
-    for await (const line of readLines(backup.segments(ref, stored.name, segments))) sum.add(line);
-  }
-  return sum.digest();
-}
-
-function promisedRows({ pages }: ScratchRestore, { stored }: RecoveryTable, refs: readonly string[]): number {
-  return refs.reduce((total, ref) => total + (pages.get(ref)?.tables.find(({ table }) => table === stored.name)?.rows ?? 0), 0);
 }

@@ -48,8 +48,8 @@ export interface DrillReport {
   readonly at: string;
   readonly target: string;
   readonly seed: string;
-  /** Where the keys came from, the key-encryption key in use, and the data keys that opened something. */
-  readonly keys: { readonly from: 'keyring' | 'escrow'; readonly kek: number | null; readonly data: readonly string[] };
+  /** Where the keys came from, the key-encryption key in use, how many data keys opened something, and the first of their ids. */
+  readonly keys: { readonly from: 'keyring' | 'escrow'; readonly kek: number | null; readonly count: number; readonly data: readonly string[] };
   /** Tenants that were restored, of all that the backup holds. */
   readonly visited: number;
   readonly held: number;
@@ -81,7 +81,7 @@ export function drillMarkdown(report: DrillReport): string {
     `| drill | ${report.id} |`,
     `| backup | ${report.backup}, rows of ${report.at} |`,
     `| restored into | ${plain(report.target)} |`,
-    `| keys | ${report.keys.from}, key-encryption key ${report.keys.kek ?? 'none'}, ${report.keys.data.length} data keys |`,
+    `| keys | ${report.keys.from}, key-encryption key ${report.keys.kek ?? 'none'}, ${report.keys.count} data keys |`,
     `| tenants | ${report.visited} of ${report.held}, seed ${report.seed} |`,
     `| rows | ${report.rows} in ${report.bytes} bytes |`,
     `| usable after | ${seconds(report.readySeconds)} |`,

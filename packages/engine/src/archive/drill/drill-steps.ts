@@ -102,7 +102,7 @@ export async function runDrillSteps(run: DrillRun): Promise<DrillResult> {
     tenants: plan.tenants.map((tenant) => tenantReport(tenant, problems)),
     notes,
     kept: keep ? (scratch?.description ?? null) : null,
-    dataKeys: [...new Set([...(restore?.pages.values() ?? [])].flatMap(({ tables }) => tables.flatMap(({ segments }) => segments.map(({ key }) => key))))],
+    dataKeys: [...(restore?.dataKeys ?? [])],
   };
 }
 

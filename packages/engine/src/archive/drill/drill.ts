@@ -15,6 +15,7 @@ import { type ScratchPlace, scratchPlace, sweepScratch } from './scratch.ts';
 
 /** Tenants of a drill that nobody said more about: one of each tier. */
 const sampleDefault = 4;
+const listedKeysMax = 100;
 
 export interface DrillInput {
   /** A backup's id, a time, or `latest`, which is the default. Only backups of everything can be drilled: the others have no schema. */
@@ -103,7 +104,7 @@ export function drillBackup(operation: Operation, archive: OpenArchive, input: D
         visited: plan.tenants.length,
         held: plan.tenants.length + plan.leftOut,
         ...ran,
-        keys: { from: input.keysFrom ?? 'keyring', kek, data: dataKeys },
+        keys: { from: input.keysFrom ?? 'keyring', kek, count: dataKeys.length, data: dataKeys.slice(0, listedKeysMax) },
         projectedSeconds: projected(ran, [...subjects.values()]),
         notes: [...swept.map((what) => `a drill that was cut off had left ${what}, which is gone now`), ...ran.notes],
       };

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { Archive } from '../archive.ts';
-import type { Page } from '../format/page.ts';
+import { sideBySide } from '../backup/side-by-side.ts';
 import { tierOrder } from '../ledger/reconcile-plan.ts';
 import { readSchema } from '../read/backup-source.ts';
 import { type Backup, refOf } from '../read/open-backup.ts';
@@ -14,11 +14,16 @@ import type { DrilledTenant } from './plan-drill.ts';
 import { noteRoles, type Scratch, type ScratchPlace } from './scratch.ts';
 
 const workers = 4;
+const pagesAtOnce = 8;
 
 /** What a drill restores, read from the backup; a recovery of chosen tenants. */
 export interface ScratchRestore extends RecoveryPlan {
-  /** Of the platform and of every tenant that is drilled, by ref. */
-  readonly pages: ReadonlyMap<string, Page>;
+  /** Rows of each table that the pages of the platform and of the tenants promise. */
+  readonly loaded: ReadonlyMap<string, number>;
+  /** Tables that have rows of the platform. */
+  readonly platformTables: ReadonlySet<string>;
+  /** Ids of the keys that open all of it. */
+  readonly dataKeys: ReadonlySet<string>;
 }
 
 /** @throws PartywallError archive_damaged, archive_foreign, key_missing, restore_refused (no schema), store_object_missing */
@@ -28,8 +33,19 @@ export async function readRestore(archive: Archive, backup: Backup, tenants: rea
   const chosen = tenants.map(({ ref, tenant, rows, bytes }): RecoverySubject => ({ ref, tenant, rows, bytes }));
   const stored = backup.subjects.get(platformRef);
   const platform: RecoverySubject = { ref: platformRef, tenant: null, rows: stored?.rows ?? 0, bytes: stored?.bytes ?? 0 };
-  const pages = new Map<string, Page>();
-  for (const { ref } of [platform, ...chosen]) pages.set(ref, await backup.page(ref));
+  const loaded = new Map<string, number>();
+  const dataKeys = new Set<string>();
+  const platformTables = new Set<string>();
+  const held = [platform, ...chosen];
+  // Pages are read anew for each step: those of ten thousand tenants are more than a process should hold.
+  await sideBySide(held, pagesAtOnce, async ({ ref }) => {
+    for (const { table, rows, segments } of (await backup.page(ref)).tables) {
+      loaded.set(table, (loaded.get(table) ?? 0) + rows);
+      if (ref === platformRef) platformTables.add(table);
+      for (const { key } of segments) dataKeys.add(key);
+    }
+  });
+  const refs = new Set(held.map(({ ref }) => ref));
   return {
     backup,
     schema,
@@ -40,10 +56,12 @@ export async function readRestore(archive: Archive, backup: Backup, tenants: rea
       depth: depths[tier],
       subjects: chosen.filter(({ ref }) => tenants.some((each) => each.ref === ref && each.tier === tier)),
     })),
-    leftOut: [...backup.subjects.values()].flatMap(({ subject, rows, bytes }) => (pages.has(subject) ? [] : [{ ref: subject, tenant: null, rows, bytes }])),
+    leftOut: [...backup.subjects.values()].flatMap(({ subject, rows, bytes }) => (refs.has(subject) ? [] : [{ ref: subject, tenant: null, rows, bytes }])),
     retired: 0,
     erased: 0,
-    pages,
+    loaded,
+    platformTables,
+    dataKeys,
   };
 }
 
@@ -85,15 +103,12 @@ export async function makeKeys({ client, signal }: ScratchTarget, restore: Scrat
  * Foreign keys from rows of the platform to tables of which rows were left out: they could not hold, and say nothing of the backup. None where everybody
  * is restored.
  */
-export function keysToOthers({ backup, schema, platform, pages }: ScratchRestore): SchemaItem[] {
-  const loaded = new Map<string, number>();
-  for (const { tables } of pages.values()) for (const { table, rows } of tables) loaded.set(table, (loaded.get(table) ?? 0) + rows);
+export function keysToOthers({ backup, schema, loaded, platformTables }: ScratchRestore): SchemaItem[] {
   const isPart = new Set(backup.manifest.tables.filter(({ name, rows }) => (loaded.get(name) ?? 0) < rows).map(({ name }) => name));
-  const ofPlatform = new Set(pages.get(platform.ref)?.tables.map(({ table }) => table));
   const tableOf = new Map(schema.items.map(({ id, table }) => [id, table]));
   return schema.items.filter(
     ({ kind, table, needs }) =>
-      kind === 'foreign key' && ofPlatform.has(table ?? '') && needs.some((id) => tableOf.get(id) !== table && isPart.has(tableOf.get(id) ?? '')),
+      kind === 'foreign key' && platformTables.has(table ?? '') && needs.some((id) => tableOf.get(id) !== table && isPart.has(tableOf.get(id) ?? '')),
   );
 }
 

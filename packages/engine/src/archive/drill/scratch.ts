@@ -81,7 +81,11 @@ export async function makeScratch({ source, into, workFolder }: ScratchPlace, dr
     }
   }
   const name = `${databasePrefix}${source}_${short}`;
-  await onServer(into, (client) => client.query(`create database ${ident(name)} template template0 encoding 'UTF8'`));
+  await onServer(into, async (client) => {
+    await client.query(`create database ${ident(name)} template template0 encoding 'UTF8'`);
+    // Rows of tenants are no business of whoever else uses that server.
+    await client.query(`revoke all on database ${ident(name)} from public`);
+  });
   const url = new URL(into);
   url.pathname = `/${encodeURIComponent(name)}`;
   return { url: url.toString(), description: describeTarget(url.toString()), own: false, drop: () => onServer(into, (client) => dropDatabase(client, name)) };

@@ -10,8 +10,10 @@ import {
   openEscrowedArchive,
   previewDrill,
   runBackup,
+  sqlState,
   verifyAudit,
 } from '@partywall/engine';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
@@ -173,6 +175,31 @@ describe('a drill', () => {
     expect(next.notes).toContainEqual(expect.stringMatching(/had left database partywall_drill_\w+, which is gone now/));
     expect((await leftovers(fixture)).databases).toEqual([]);
   });
+});
+
+test('nobody else of the staging server can look into the scratch database', async () => {
+  const looks: string[] = [];
+  await drill(
+    { selection: { kind: 'tenants', tenants: tenants.slice(0, 1) } },
+    {
+      onStep: async ({ step, url }) => {
+        if (step !== 'objective') return;
+        const { app, service } = fixture.model.roles;
+        for (const role of [app, service]) {
+          const as = new URL(url ?? '');
+          as.username = role;
+          const client = new pg.Client({ connectionString: as.toString() });
+          const answer = await client.connect().then(
+            () => 'let in',
+            (error: unknown) => `refused with ${sqlState(error)}`,
+          );
+          looks.push(answer);
+          await client.end();
+        }
+      },
+    },
+  );
+  expect(looks).toEqual(['let in', 'refused with 42501']);
 });
 
 describe('without the keyring', () => {
