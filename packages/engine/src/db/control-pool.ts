@@ -16,5 +16,7 @@ export function controlPool(url: string, options: { readonly purpose: string; re
   });
   // A lost idle connection is replaced by the next query that needs one; without a listener it would end the process.
   pool.on('error', () => undefined);
+  // So does one that is lost while it is held and nothing is asked: the next statement says so.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   return pool;
 }
