@@ -232,6 +232,7 @@ export { tenantContacts } from './tenants/contacts.ts';
 export { type EraseInput, type ErasurePreview, eraseTenant, previewErasure } from './tenants/erase/erase.ts';
 export { type ControlEvidence, controlEvidence, isSound, type SignedEvidence, signEvidence } from './tenants/evidence.ts';
 export { type Fence, fence } from './tenants/fence.ts';
+export type { FirstAdmin } from './tenants/first-admin.ts';
 export { type HoldInput, holdTenant, unholdTenant } from './tenants/legal-hold.ts';
 export {
   type ListedTenant,

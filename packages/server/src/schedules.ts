@@ -2,9 +2,11 @@ import {
   anchorAudit,
   applyRetention,
   type ControlDatabase,
+  type Durable,
   drillDue,
   evaluateAlerts,
   finishDueMoves,
+  forgetErased,
   type OpenArchive,
   type Operation,
   PartywallError,
@@ -56,15 +58,18 @@ export function schedules(database: ControlDatabase, { archive, placements }: Sc
       },
     },
     ...(archive ? archiveSchedules(operation, archive) : []),
-    ...(placements ? [every('moves.finish', '15 4 * * *', (each) => finishMoves(each, placements))] : []),
+    ...(placements ? [{ name: 'moves.finish', cron: '15 4 * * *', run: (durable: Durable) => endMoves(operation, durable, placements) }] : []),
   ];
 }
 
-/** One that could not be finished is in the log, and due again tomorrow. */
-async function finishMoves(operation: Operation, placements: Placements): Promise<void> {
-  const { failed, visited, due } = await finishDueMoves(operation, placements);
+/** After the erasures of the night. What could not be done is in the log, and due again tomorrow. */
+async function endMoves(operation: Operation, durable: Durable, placements: Placements): Promise<void> {
+  const finished = await finishDueMoves(operation, placements);
+  const forgotten = await forgetErased(operation, durable, placements);
+  const failed = [...finished.failed, ...forgotten.failed];
   if (failed.length === 0) return;
-  throw new PartywallError('move_refused', `removing the old rows of tenants that moved: ${failed.length} of ${due} failed, ${visited} visited`, {
+  const [due, visited] = [finished.due + forgotten.due, finished.visited + forgotten.visited];
+  throw new PartywallError('move_refused', `removing what tenants have left where they do not live: ${failed.length} of ${due} failed, ${visited} visited`, {
     details: failed.map(({ tenant, problem }) => `${tenant}: ${problem}`),
   });
 }

@@ -13,7 +13,7 @@ interface CreateFlags {
   readonly existing?: true;
 }
 
-const passwordVariable = 'PARTYWALL_ADMIN_PASSWORD';
+export const passwordVariable = 'PARTYWALL_ADMIN_PASSWORD';
 const generatedBytes = 18;
 
 export function registerAdmin(program: Command, start: Start): void {
@@ -59,11 +59,12 @@ async function create(ctx: CommandContext, operation: Operation, flags: CreateFl
   };
 }
 
-function passwordOf(ctx: CommandContext, flags: CreateFlags, passwordLength: { readonly min: number; readonly max: number }): string {
+/** A new person's password. @throws PartywallError usage, input_invalid */
+export function passwordOf(ctx: CommandContext, flags: Pick<CreateFlags, 'generate'>, passwordLength: { readonly min: number; readonly max: number }): string {
   if (flags.generate) return randomBytes(generatedBytes).toString('base64url');
   const password = ctx.env[passwordVariable];
   if (!password) {
-    throw new PartywallError('usage', 'making a super-admin: no password given', { hint: `set ${passwordVariable}, or pass --generate` });
+    throw new PartywallError('usage', 'making a person: no password given', { hint: `set ${passwordVariable}, or pass --generate` });
   }
   if (password.length < passwordLength.min || password.length > passwordLength.max) {
     throw new PartywallError('input_invalid', `reading ${passwordVariable}: a password has ${passwordLength.min} to ${passwordLength.max} characters`);

@@ -1,7 +1,7 @@
 import {
   awaitOperation,
   cancelMove,
-  dueMoves,
+  finishDueMoves,
   finishMove,
   inProcess,
   listMoves,
@@ -24,6 +24,8 @@ import { confirmed } from '../confirm.ts';
 import type { Answer, CommandContext, Start } from '../context.ts';
 import { withControl } from '../control.ts';
 import { helpEnding } from './help.ts';
+import { registerMoveForget } from './move-forget.ts';
+import { registerMovePrepare } from './move-prepare.ts';
 
 interface MoveFlags {
   readonly to?: string;
@@ -37,7 +39,6 @@ const progressMs = 250;
 const daySeconds = 86_400;
 const defaultGrace = 7 * daySeconds;
 const movesShown = 50;
-const dueMax = 100;
 const units: Readonly<Record<string, number>> = { m: 60, h: 3_600, d: daySeconds };
 
 export function registerMove(program: Command, start: Start): void {
@@ -125,6 +126,8 @@ export function registerMove(program: Command, start: Start): void {
         }),
       )(...given),
     );
+  registerMovePrepare(move, start);
+  registerMoveForget(move, start);
 }
 
 interface FinishFlags {
@@ -190,26 +193,18 @@ async function watch(ctx: CommandContext, operation: Operation, id: string): Pro
 function finish(ctx: CommandContext, tenant: string | undefined, { due, now, yes }: FinishFlags): Promise<Answer> {
   if ((tenant === undefined) === (due === undefined)) throw new PartywallError('usage', 'reading the command line: finish takes a tenant, or --due');
   return inPlacements(ctx, async (operation, placements) => {
-    const found = tenant === undefined ? await dueMoves(operation.database.pool, operation.database.clock(), dueMax) : [];
-    const tenants = tenant === undefined ? found.map((move) => move.tenant) : [tenant];
-    await confirmed(ctx, { ...(yes && { yes }) }, `remove the old rows of ${tenants.length === 1 ? `tenant ${tenants[0]}` : `${tenants.length} tenants`}`);
-    const done: { tenant: string; rows: number }[] = [];
-    const failed: { tenant: string; problem: string }[] = [];
-    for (const each of tenants) {
-      ctx.signal.throwIfAborted();
-      try {
-        done.push({ tenant: each, rows: (await finishMove(operation, placements, { tenant: each, ...(now && { now }) })).rows });
-      } catch (error) {
-        if (!(error instanceof PartywallError) || tenant !== undefined) throw error;
-        failed.push({ tenant: each, problem: error.message });
-      }
+    await confirmed(ctx, { ...(yes && { yes }) }, `remove the old rows of ${tenant === undefined ? 'all tenants whose grace has ended' : `tenant ${tenant}`}`);
+    if (tenant !== undefined) {
+      const { rows } = await finishMove(operation, placements, { tenant, ...(now && { now }) });
+      return { exit: 0, data: { visited: 1, finished: [{ tenant, rows }], failed: [] }, text: `removed ${rows} old rows of tenant ${tenant}` };
     }
+    const report = await finishDueMoves(operation, placements);
     const lines = [
-      ...done.map(({ tenant: key, rows }) => `removed ${rows} old rows of tenant ${key}`),
-      ...failed.map(({ tenant: key, problem }) => `tenant ${key}: ${problem}`),
-      `visited ${done.length + failed.length} of ${tenants.length}`,
+      ...report.finished.map(({ tenant: key, rows }) => `removed ${rows} old rows of tenant ${key}`),
+      ...report.failed.map(({ tenant: key, problem }) => `tenant ${key}: ${problem}`),
+      `visited ${report.visited} of ${report.due}`,
     ];
-    return { exit: failed.length > 0 ? 1 : 0, data: { visited: tenants.length, removed: done, failed }, text: lines.join('\n') };
+    return { exit: report.failed.length > 0 ? 1 : 0, data: report, text: lines.join('\n') };
   });
 }
 
