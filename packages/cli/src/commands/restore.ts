@@ -13,10 +13,12 @@ import {
   PartywallError,
   parseTableName,
   planRestore,
+  type RestoreFilesReport,
   type RestoreInput,
   type RestorePlan,
   type RestoreRequest,
   readRestore,
+  restoreFiles,
   restoreFromArchive,
   restoreKind,
   restoreWork,
@@ -46,6 +48,8 @@ interface RestoreFlags extends FileFlags {
   readonly rename?: readonly string[];
   readonly forget?: readonly string[];
   readonly reason?: string;
+  readonly classes?: readonly string[];
+  readonly deleteFiles?: true;
 }
 
 const progressMs = 250;
@@ -70,6 +74,8 @@ export function registerRestore(program: Command, start: Start): void {
     .option('--leave <names>', 'tables that stay as they are, and columns of the backup that nothing takes', list)
     .option('--rename <columns>', 'columns that have another name since: public.t.old=new', list)
     .option('--forget <rows>', 'rows that were erased since and must not come back: public.users:id=7', list)
+    .option('--classes <names>', 'what is restored: database, or database,files; files needs a backup that has them (default: database)', list)
+    .option('--delete-files', 'with files, also remove those that the backup does not have')
     .option('--reason <text>', 'why, for the operation')
     .option('--to-file <file>', 'write the tenant into this file, and change nothing')
     .option('--recipient <keys>', 'with --to-file, public keys of age that can open it', list)
@@ -96,8 +102,11 @@ function run(ctx: CommandContext, tenant: string | undefined, flags: RestoreFlag
       const source = await restoreFromArchive(archive).source(operation, request);
       const onProgress = ({ table, rows }: { table: string; rows: number }) => ctx.talk.progress({ label: `reading ${table}`, done: rows, unit: 'rows' });
       const plan = await planRestore(operation, source, request, { onProgress });
-      if (flags.dryRun) return { exit: plan.conflicts.length > 0 ? 1 : 0, data: { dryRun: true, ...plan }, text: planText(plan) };
-      ctx.talk.line(planText(plan));
+      const { tenant: restored, backup, files: choice } = request;
+      const files = choice ? await restoreFiles(operation, archive, { tenant: restored, backup, delete: choice === 'delete', dryRun: true }) : null;
+      const text = [planText(plan), ...filesText(files)].join('\n');
+      if (flags.dryRun) return { exit: plan.conflicts.length > 0 ? 1 : 0, data: { dryRun: true, ...plan, files }, text };
+      ctx.talk.line(text);
       if (plan.conflicts.length > 0)
         throw new PartywallError('restore_conflict', `restoring tenant ${request.tenant}: ${plan.conflicts[0]}`, { details: plan.conflicts });
       await confirmed(ctx, flags, `restore tenant ${request.tenant} to ${plan.at}`);
@@ -110,6 +119,15 @@ function fromSqlite(ctx: CommandContext, tenant: string | undefined, file: strin
   if (tenant === undefined || flags.from !== undefined || flags.undo !== undefined)
     throw new PartywallError('usage', 'reading the command line: --from-sqlite takes a tenant, and neither --from nor --undo');
   return restoreSqlite(ctx, { tenant, file, input: inputOf(flags), flags, text: planText });
+}
+
+/** @throws PartywallError usage */
+function filesChoice({ classes = ['database'], deleteFiles }: RestoreFlags): RestoreRequest['files'] {
+  const known = classes.every((name) => name === 'database' || name === 'files');
+  if (!known || !classes.includes('database')) throw new PartywallError('usage', 'reading --classes: it is database, or database,files');
+  if (classes.includes('files')) return deleteFiles ? 'delete' : 'keep';
+  if (deleteFiles) throw new PartywallError('usage', 'reading the command line: --delete-files goes with --classes database,files');
+  return undefined;
 }
 
 function inputOf({ prove, tables, leave, rename, forget }: RestoreFlags): RestoreInput {
@@ -126,7 +144,8 @@ async function requested(operation: Operation, archive: OpenArchive, tenant: str
   const { from, undo, reason } = flags;
   if ((from === undefined) === (undo === undefined) || (undo === undefined && tenant === undefined))
     throw new PartywallError('usage', 'reading the command line: a restore takes a tenant and --from, or --undo with the restore to take back');
-  const choices = { ...inputOf(flags), ...(reason !== undefined && { reason }) };
+  const files = filesChoice(flags);
+  const choices = { ...inputOf(flags), ...(reason !== undefined && { reason }), ...(files && { files }) };
   if (undo !== undefined) {
     const done = await readRestore(operation, undo);
     if (tenant !== undefined && tenant !== done.tenant)
@@ -192,7 +211,7 @@ function planText({ tenant, source, at, tables, notes, triggers, conflicts, forg
 }
 
 function finished(done: FinishedRestore): Answer {
-  const { id, tenant, backup, undo, report, elapsedMs, rtoSeconds } = done;
+  const { id, tenant, backup, undo, report, files, elapsedMs, rtoSeconds } = done;
   const { proof } = report;
   const count = (kind: 'inserted' | 'updated' | 'deleted'): number => report.tables.reduce((sum, table) => sum + table[kind], 0);
   const promised = rtoSeconds === null ? 'its tier promises no time' : `its tier promises ${rtoSeconds / 60} min`;
@@ -204,10 +223,18 @@ function finished(done: FinishedRestore): Answer {
       `  its rows are those of the backup; no other row of ${proof.tables} tables changed, by the counters of the transaction`,
       ...(proof.neighbours ? [`  and by the hashes of ${proof.neighbours.tenants} other tenants in ${proof.neighbours.tables} tables`] : []),
       ...(report.corrected > 0 ? [`  ${report.corrected} further changes put right what triggers and cascades had changed`] : []),
+      ...filesText(files),
       `  took ${(elapsedMs / 1000).toFixed(1)} s; ${promised}`,
       `  what was there is in backup ${undo}: partywall restore --undo ${id}`,
     ].join('\n'),
   };
+}
+
+function filesText(files: RestoreFilesReport | null): string[] {
+  return (files?.places ?? []).map(
+    ({ place, added, replaced, deleted, unchanged, extra }) =>
+      `  files ${place}: ${added} added, ${replaced} replaced, ${deleted} deleted, ${unchanged} unchanged${extra > 0 ? `, ${extra} not in the backup and left alone` : ''}`,
+  );
 }
 
 function list(text: string, before: readonly string[] | undefined): readonly string[] {

@@ -24,6 +24,8 @@ const erasedBackups = z.object({
   keks: z.object({ destroyed: z.array(z.int()), pending: z.array(z.int()) }),
   /** Whether the keybook as it was before still opens; null where it was not there to be tried any more. */
   oldKeybookOpens: z.boolean().nullable(),
+  /** Files of the tenant that were removed from where the application keeps them; absent where the model names no such place. */
+  files: count.optional(),
   /** Backups that held the tenant, and what they reach: segments were each tried, none opens. `bytes` of the objects. */
   held: z.object({ backups: count, objects: count, segments: count, bytes: count }),
   /** Until when some of the objects cannot be deleted; null where none is locked. They cannot be read either. */

@@ -5,6 +5,7 @@ import { PartywallError } from '../../errors.ts';
 import type { Archive } from '../archive.ts';
 import { runBackup } from '../backup/run-backup.ts';
 import { allowances } from '../backup/sources.ts';
+import { restoreFiles } from '../files/restore-files.ts';
 import { readLedger } from '../ledger/ledger.ts';
 import type { OpenArchive } from '../open-archive.ts';
 import { backupSource } from '../read/backup-source.ts';
@@ -25,6 +26,7 @@ export function restoreFromArchive(archive: Archive): RestoreFrom {
       return backupSource(archive, await openBackup(archive, backup), tenant);
     },
     undo: (operation, tenant) => undoBackup(operation, archive, tenant),
+    files: (operation, request) => restoreFiles(operation, archive, request),
   };
 }
 

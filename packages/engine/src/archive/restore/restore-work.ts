@@ -5,6 +5,7 @@ import type { Durable, Work } from '../../durable/work.ts';
 import { PartywallError } from '../../errors.ts';
 import { tierPromises } from '../../metering/tiers.ts';
 import { directoryEntry } from '../../tenants/transfer/session.ts';
+import type { RestoreFilesReport } from '../files/restore-files.ts';
 import type { TenantSource } from '../tenant-source.ts';
 import type { ForgottenRow } from './forget.ts';
 import { holdOut, letIn } from './hold-out.ts';
@@ -19,6 +20,15 @@ export interface RestoreRequest extends RestoreInput {
   /** Id of the backup. */
   readonly backup: string;
   readonly reason?: string | undefined;
+  /** Files too; `delete`: also removes those that the backup does not have. Default: rows alone. */
+  readonly files?: 'keep' | 'delete' | undefined;
+}
+
+export interface FilesRequest {
+  readonly tenant: string;
+  readonly backup: string;
+  readonly delete: boolean;
+  readonly dryRun: boolean;
 }
 
 /** Where a restore gets what it needs. */
@@ -27,6 +37,8 @@ export interface RestoreFrom {
   source(operation: Operation, request: { readonly tenant: string; readonly backup: string }): Promise<TenantSource>;
   /** Backs the tenant up as it is now; returns the id of that backup. */
   undo(operation: Operation, tenant: string): Promise<string>;
+  /** Plans, and then makes, the tenant's files those of the backup. */
+  files?(operation: Operation, request: FilesRequest): Promise<RestoreFilesReport>;
   /** Rows that were erased since and must not come back. */
   forgotten?(operation: Operation, tenant: string, since: Date): Promise<readonly ForgottenRow[]>;
 }
@@ -39,6 +51,8 @@ export interface FinishedRestore {
   /** The backup of what was there before. */
   readonly undo: string;
   readonly report: RestoreReport;
+  /** Null where rows alone were restored. */
+  readonly files: RestoreFilesReport | null;
   readonly elapsedMs: number;
   /** What the tenant's tier promises; null: best effort. */
   readonly rtoSeconds: number | null;
@@ -84,6 +98,7 @@ export function restoreWork(from: RestoreFrom): Work {
         await say('reading the backup');
         const source = await from.source(operation, request);
         refuseConflicts(await planRestore(operation, source, await input(source)));
+        if (request.files) await restoreFilesOf(from, operation, request, true);
       });
       await step('hold out', async () => {
         await say('keeping everybody out');
@@ -101,6 +116,11 @@ export function restoreWork(from: RestoreFrom): Work {
         const source = await from.source(operation, request);
         await applyRestore(operation, source, await input(source), { within: (client, report) => keepDetails(client, id, { report }) });
       });
+      await step('files', async () => {
+        if (!request.files || (await readDetails(pool, id))['files'] !== undefined) return;
+        await say('restoring files');
+        await keepDetails(pool, id, { files: await restoreFilesOf(from, operation, request, false) });
+      });
       await step('let in', async () => {
         await letIn(operation, tenant);
         await finishOperation(pool, id);
@@ -114,12 +134,17 @@ export function restoreWork(from: RestoreFrom): Work {
   };
 }
 
+function restoreFilesOf(from: RestoreFrom, operation: Operation, { tenant, backup, files }: RestoreRequest, dryRun: boolean): Promise<RestoreFilesReport> {
+  if (from.files) return from.files(operation, { tenant, backup, delete: files === 'delete', dryRun });
+  throw new PartywallError('restore_refused', `restoring files of tenant ${tenant}: there is no archive to take them from`);
+}
+
 /** @throws PartywallError operation_unknown, restore_refused (it has not come to its end) */
 export async function readRestore(operation: Operation, id: string): Promise<FinishedRestore> {
   const { pool } = operation.database;
   const { kind, tenant, startedAt, finishedAt } = await readOperation(pool, id);
   const details = await readDetails(pool, id);
-  const { undo, report } = details;
+  const { undo, report, files } = details;
   if (kind !== restoreKind || tenant === null || typeof undo !== 'string' || !isReport(report))
     throw new PartywallError('restore_refused', `reading restore ${id}: it changed nothing, or is no restore`);
   const { backup } = requestOf(tenant, details);
@@ -128,7 +153,17 @@ export async function readRestore(operation: Operation, id: string): Promise<Fin
     [tenant],
   );
   const elapsedMs = (finishedAt ?? operation.database.clock()).getTime() - startedAt.getTime();
-  return { id, tenant, backup, undo, report, elapsedMs, rtoSeconds: rows[0] ? tierPromises[rows[0].tier].rtoSeconds : null };
+  // Written by `restoreWork` alone.
+  return {
+    id,
+    tenant,
+    backup,
+    undo,
+    report,
+    files: (files as RestoreFilesReport | undefined) ?? null,
+    elapsedMs,
+    rtoSeconds: rows[0] ? tierPromises[rows[0].tier].rtoSeconds : null,
+  };
 }
 
 async function isApplied({ database: { pool } }: Operation, id: string): Promise<boolean> {

@@ -37,6 +37,15 @@ export interface Erasing {
  * @throws PartywallError erasure_refused: it was backed up, and the backups would still hold the tenant
  */
 export async function refuseBackedUp({ database }: Operation, tenant: string): Promise<void> {
+  if (database.model.archive.files.size > 0) {
+    throw new PartywallError(
+      'erasure_refused',
+      `erasing tenant ${JSON.stringify(tenant)}: the model names places of its files, and no archive is given to erase them with`,
+      {
+        hint: 'set PARTYWALL_ARCHIVE, PARTYWALL_KEYRING and PARTYWALL_ESCROW as for backups',
+      },
+    );
+  }
   const { rows } = await database.pool.query<{ backup: string }>(
     `select l.backup from partywall_control.archive_lineage l union all select p.backup from partywall_control.recovery_points p
 union all select r.backup from partywall_control.backup_runs r where r.state in ('stored', 'verified') limit 1`,
