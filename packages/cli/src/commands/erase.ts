@@ -159,7 +159,7 @@ function certifiedLines({ body: { backups: erased } }: Certificate, check: Backu
   const { held, others, keks, lockedUntil, unread } = erased;
   return [
     `backups    ${held.segments} segments of ${held.backups} backups in ${held.objects} objects cannot be read any more`,
-    `others     ${others.visited} of ${others.of} looked at: ${others.opened} open, ${others.without} have nothing in the newest backup, ${others.damaged} were damaged before`,
+    `others     ${others.visited} of ${others.of} looked at: ${others.opened} open, ${others.without} have nothing in the newest backup, ${others.damaged} are damaged`,
     ...(unread > 0 ? [`unread     ${unread} backups could not be read, and are not named; what they hold of it has no key either`] : []),
     ...(lockedUntil ? [`locked     objects stay until ${lockedUntil}, unreadable`] : []),
     ...(check ? tried(check) : keks.pending.length > 0 ? [pendingLine(keks.pending)] : []),

@@ -1,4 +1,3 @@
-import { keepDetails, readDetails } from '../../durable/operations.ts';
 import type { Works } from '../../durable/work.ts';
 import { PartywallError } from '../../errors.ts';
 import { tenantSubject } from '../../keyring/data-keys.ts';
@@ -61,8 +60,6 @@ async function eraseKeys(archive: OpenArchive, erasing: Erasing): Promise<Erased
   const { signal, database } = operation;
   const subject = tenantSubject(tenant);
   await archive.keys.refresh();
-  await say('looking at the backups of the others');
-  const damagedBefore = await rememberDamaged(archive, erasing);
   const own = archive.keys.subjects().flatMap(({ subject: each, ref }) => (each === subject ? [ref] : []));
   const kept = keysBut(archive, own);
   const copy = await archive.keys.copied();
@@ -77,7 +74,7 @@ async function eraseKeys(archive: OpenArchive, erasing: Erasing): Promise<Erased
   assertUnreadable(archive, gone, { held, oldKeybookOpens });
   await say('reading the backups of the others');
   const others = await checkOthers(archive, signal);
-  refuseLost(others, damagedBefore);
+  refuseLost(others);
   const identity = await ensureIdentity(archive.store);
   const { refs, keys, keks } = { refs: [...gone.refs], keys: [...gone.keys], keks: { destroyed: [...gone.keks.destroyed], pending: [...gone.keks.pending] } };
   const list = refs.length === 0 ? null : await writeErasureList(archive.store, { operation: id, archive: identity, refs, keys, held });
@@ -90,19 +87,9 @@ async function eraseKeys(archive: OpenArchive, erasing: Erasing): Promise<Erased
     oldKeybookOpens,
     ...sumsOf(held),
     list,
-    others: { ...others, damaged: others.damaged.length },
+    others: { of: others.of, visited: others.visited, opened: others.opened, without: others.without, damaged: others.damaged.length },
     ledger: (await readLedger(archive)).number,
   };
-}
-
-/** Who could not be read before any key went: their damage is another one. A run after a crash finds what the first one found. */
-async function rememberDamaged(archive: OpenArchive, { operation, id }: Erasing): Promise<readonly string[]> {
-  const { pool } = operation.database;
-  const { damagedBefore } = await readDetails(pool, id);
-  if (Array.isArray(damagedBefore)) return damagedBefore.map(String);
-  const { damaged } = await checkOthers(archive, operation.signal);
-  await keepDetails(pool, id, { damagedBefore: damaged });
-  return damaged;
 }
 
 interface Unreadable {
@@ -132,11 +119,10 @@ export function isKeyless(archive: Pick<Archive, 'store' | 'keys'>, place: Param
   }
 }
 
-/** @throws PartywallError archive_damaged: somebody's backup opened before and does not now */
-function refuseLost({ damaged }: OthersCheck, before: readonly string[]): void {
-  const lost = damaged.filter((ref) => !before.includes(ref));
+/** @throws PartywallError key_missing: somebody's backup is as it was stored, and does not open */
+function refuseLost({ lost }: OthersCheck): void {
   if (lost.length === 0) return;
-  throw new PartywallError('archive_damaged', `reading the backups of the others: those of ${lost.length} subjects opened before and do not now`, {
+  throw new PartywallError('key_missing', `reading the backups of the others: ${lost.length} subjects have no key that opens them`, {
     details: lost.slice(0, 20).map((ref) => `packs/${ref}`),
   });
 }

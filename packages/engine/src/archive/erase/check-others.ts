@@ -1,5 +1,8 @@
+import { createHash } from 'node:crypto';
 import { PartywallError } from '../../errors.ts';
 import type { DataKey } from '../../keyring/data-keys.ts';
+import type { Store } from '../../store/store.ts';
+import { packObject } from '../archive.ts';
 import { sideBySide } from '../backup/side-by-side.ts';
 import type { Page } from '../format/page.ts';
 import type { OpenArchive } from '../open-archive.ts';
@@ -16,9 +19,13 @@ export interface OthersCheck {
   readonly opened: number;
   /** Who has no segment there: without rows, or not backed up since. */
   readonly without: number;
-  /** Refs of those whose segment did not open. */
+  /** Refs of those whose stored bytes are not what the manifest says: nothing that is done to keys does that. */
   readonly damaged: readonly string[];
+  /** Refs of those whose bytes are as they should be, and do not open. */
+  readonly lost: readonly string[];
 }
+
+type Outcome = keyof Pick<OthersCheck, 'opened' | 'without' | 'damaged' | 'lost'>;
 
 const subjectsAtOnce = 16;
 
@@ -30,28 +37,47 @@ const subjectsAtOnce = 16;
 export async function checkOthers(archive: OpenArchive, signal?: AbortSignal): Promise<OthersCheck> {
   const backup = await newestBackup(archive);
   const subjects = archive.keys.subjects();
-  const outcomes = { opened: 0, without: 0, damaged: 0 };
-  const damaged: string[] = [];
+  const refs: Record<Outcome, string[]> = { opened: [], without: [], damaged: [], lost: [] };
   await sideBySide(subjects, subjectsAtOnce, async ({ ref }) => {
     signal?.throwIfAborted();
-    const outcome = await tryOne(archive, backup, ref);
-    outcomes[outcome] += 1;
-    if (outcome === 'damaged') damaged.push(ref);
+    refs[await tryOne(archive, backup, ref)].push(ref);
   });
-  const { opened, without } = outcomes;
-  return { of: subjects.length, visited: opened + without + damaged.length, opened, without, damaged: damaged.sort() };
+  const { opened, without, damaged, lost } = refs;
+  const visited = opened.length + without.length + damaged.length + lost.length;
+  return { of: subjects.length, visited, opened: opened.length, without: without.length, damaged: damaged.sort(), lost: lost.sort() };
 }
 
-async function tryOne(archive: OpenArchive, backup: Backup | undefined, ref: string): Promise<keyof Pick<OthersCheck, 'opened' | 'without' | 'damaged'>> {
-  if (!backup?.subjects.has(ref)) return 'without';
-  try {
-    const place = smallest(ref, await backup.page(ref));
-    if (!place) return 'without';
+async function tryOne(archive: OpenArchive, backup: Backup | undefined, ref: string): Promise<Outcome> {
+  const subject = backup?.subjects.get(ref);
+  if (!backup || !subject) return 'without';
+  const page = await orDamage(() => backup.page(ref));
+  if (page instanceof PartywallError) return 'damaged';
+  const place = smallest(ref, page);
+  if (!place) return 'without';
+  const failed = await orDamage(async () => {
     for await (const _ of openSegment(archive, place));
-    return 'opened';
+  });
+  if (!failed) return 'opened';
+  if (failed.code === 'key_missing') return 'lost';
+  const { backup: from, pack } = place.segment;
+  const named = subject.packs.find((each) => each.backup === from && each.pack === pack);
+  const stored = await orDamage(() => hashOf(archive.store, packObject(ref, from, pack)));
+  return named?.sha256 === stored ? 'lost' : 'damaged';
+}
+
+async function hashOf(store: Store, key: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of store.get(key)) hash.update(piece);
+  return hash.digest('hex');
+}
+
+/** What is wrong with what is stored is an answer here. */
+async function orDamage<Result>(read: () => Promise<Result>): Promise<Result | PartywallError> {
+  try {
+    return await read();
   } catch (error) {
     if (!(error instanceof PartywallError) || !['archive_damaged', 'key_missing', 'store_object_missing'].includes(error.code)) throw error;
-    return 'damaged';
+    return error;
   }
 }
 

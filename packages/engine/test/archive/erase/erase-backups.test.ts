@@ -273,6 +273,21 @@ test('nothing is certified while an older keybook opens, and the next attempt en
   expect(await checkBackupErasure(await open(), erased)).toMatchObject({ valid: true });
 });
 
+test('nothing is certified where a key of somebody else went too', async () => {
+  const tenant = await furnished(fixture, 'careless');
+  await backup();
+  await archive.keys.refresh();
+  const lost = archive.keys.byRef(refOf(archive, two))?.id;
+  const careless = eraser(fixture, async () => {
+    const opened = await open();
+    const byId = (id: string) => opened.keys.byId(id === lost ? '0'.repeat(32) : id);
+    return { ...opened, keys: { ...opened.keys, byId } };
+  });
+  expect(await careless.erase(tenant)).toMatchObject({ state: 'failed', error: expect.stringMatching(/key/) });
+  await expect(readCertificate(operation(), tenant)).rejects.toMatchObject({ code: 'certificate_unknown' });
+  expect(await erase(tenant)).toMatchObject({ state: 'done' });
+});
+
 test('a list that was changed, or is gone, is said to be', async () => {
   const tenant = await furnished(fixture, 'listed');
   await backup();
