@@ -18,6 +18,12 @@ export default defineTenancy({
     agents: { rows: 'public.agents' },
     storage: { bytes: { 'public.uploads': 'size_bytes' } },
   },
+  archive: {
+    smoke: [
+      { sql: 'select from agents where is_default', expect: 'rows' },
+      { sql: 'select count(*) from channel_messages m left join channel_sessions s on s.id = m.session_id where s.id is null', expect: 0 },
+    ],
+  },
   tables: {
     'public.agents': own,
     'public.prompts': own,

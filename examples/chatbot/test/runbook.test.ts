@@ -66,9 +66,19 @@ describe('the runbook', () => {
     text
       .replaceAll('<tenant_id>', tenant)
       .replaceAll('<leaving_tenant>', 'juniper-yoga')
+      .replaceAll('<leaving_tenant_name>', 'Juniper Yoga')
+      .replaceAll('<archive_folder>', path.join(chatbot.folder, 'archive'))
+      .replaceAll('<off_site_folder>', path.join(chatbot.folder, 'elsewhere'))
       .replaceAll('<moving_tenant>', 'kestrel-air')
       .replaceAll('<empty_database_url>', empty.url)
       .replaceAll('<database_url>', chatbot.database.url);
+
+  const shell = (text: string): Promise<{ status: unknown; output: string }> =>
+    new Promise((resolve) => {
+      execFile('/bin/bash', ['--norc', '-euo', 'pipefail', '-c', filled(text)], { cwd: chatbot.folder, env, encoding: 'utf8' }, (error, stdout, stderr) => {
+        resolve({ status: error ? (error.code ?? -1) : 0, output: stdout + stderr });
+      });
+    });
 
   /** Runs the blocks below a heading in their order; each must succeed. */
   const run = async (heading: string): Promise<string> => {
@@ -77,11 +87,7 @@ describe('the runbook', () => {
     ran.add(heading);
     let output = '';
     for (const { text } of own) {
-      const done = await new Promise<{ status: unknown; output: string }>((resolve) => {
-        execFile('/bin/bash', ['--norc', '-euo', 'pipefail', '-c', filled(text)], { cwd: chatbot.folder, env, encoding: 'utf8' }, (error, stdout, stderr) => {
-          resolve({ status: error ? (error.code ?? -1) : 0, output: stdout + stderr });
-        });
-      });
+      const done = await shell(text);
       expect(done.status, `${text}\n${done.output}`).toBe(0);
       output += done.output;
     }
@@ -90,10 +96,10 @@ describe('the runbook', () => {
 
   const query = async (text: string): Promise<Record<string, unknown>[]> => (await chatbot.database.query(text)).rows;
   /** All rows of all tables but those of one tenant, or of it alone. */
-  const rowsOf = async (which: '=' | '<>'): Promise<unknown> => {
+  const rowsOf = async (which: '=' | '<>', of = tenant): Promise<unknown> => {
     const own = Object.keys(tenancy.tables).map(
       (table) =>
-        `select '${table}' as name, to_jsonb(t) as row from ${table} t where ${table.endsWith('audit_messages') ? 'partywall_tenant_id' : 'tenant_id'} ${which} '${tenant}'`,
+        `select '${table}' as name, to_jsonb(t) as row from ${table} t where ${table.endsWith('audit_messages') ? 'partywall_tenant_id' : 'tenant_id'} ${which} '${of}'`,
     );
     return query(`${own.join(' union all ')} order by 1, 2`);
   };
@@ -116,6 +122,28 @@ describe('the runbook', () => {
     expect(await run('Every tenant against its promise')).toMatch(/northwind-bank/);
     await run('What is kept, and why');
     await run('Keys');
+  });
+
+  it('backs up the SQLite platform beside it, which counts for no promise', async () => {
+    const [, id] = /backup (\S+): 12 tenants of [\s\S]*a SQLite file/.exec(await run('A file of the SQLite platform')) ?? [];
+    await shell('npx partywall backup schedule --run');
+    const points = await query('select distinct backup from partywall_control.recovery_points');
+    expect(points.length).toBeGreaterThan(0);
+    expect(points).not.toContainEqual({ backup: id });
+    expect(id).toEqual(expect.any(String));
+  });
+
+  it('reads every tenant back from a copy elsewhere', async () => {
+    await fs.mkdir(path.join(chatbot.folder, 'elsewhere'));
+    await shell('npx partywall backup run --reason "before the copy"');
+    expect(await run('Off-site')).toMatch(/is whole \(every byte read\)\n {2}13 subjects/);
+  });
+
+  it('drills: a scratch database has the rows of the backup, and answers the questions of the model', async () => {
+    await run('Drills');
+    const report = await fs.readFile(path.join(chatbot.folder, 'drill.md'), 'utf8');
+    expect(report).toMatch(/passed/);
+    expect(report).toContain(tenant);
   });
 
   it('restores one tenant, all of its tables, and no row of another', async () => {
@@ -191,6 +219,29 @@ describe('the runbook', () => {
   it('lets a customer go, who can come back for 30 days', async () => {
     await run('A customer leaves');
     expect(await statusOf('juniper-yoga')).toBe('active');
+  });
+
+  it('forgets a customer in every backup, and nobody else', async () => {
+    const others = await rowsOf('<>', 'juniper-yoga');
+    expect((await shell('npx partywall restore juniper-yoga --from latest --dry-run')).status).toBe(0);
+    await run('A customer asks to be forgotten');
+    expect(await query("select id from tenants where id = 'juniper-yoga'")).toEqual([]);
+    expect(await query("select id from leads where tenant_id = 'juniper-yoga'")).toEqual([]);
+    for (const id of (await fs.readdir(path.join(chatbot.folder, 'archive/backups'))).sort().slice(0, 3)) {
+      const refused = await shell(`npx partywall restore juniper-yoga --from ${id} --dry-run`);
+      expect(refused.status).not.toBe(0);
+      expect(refused.output).toMatch(/keyring has none|erased/);
+    }
+    expect(await shell(`npx partywall restore ${tenant} --from latest --dry-run`)).toMatchObject({ status: 0 });
+    expect(await rowsOf('<>', 'juniper-yoga')).toEqual(others);
+  });
+
+  it('has a test for each line of the document’s checklist', async () => {
+    const own = await fs.readFile(new URL(import.meta.url), 'utf8');
+    const [, section = ''] = /## The checklist\n([\s\S]*)$/.exec(runbook) ?? [];
+    const lines = [...section.matchAll(/^\| (?!---|the document)[^|]+ \| (.+) \|$/gm)].map(([, proof = '']) => proof);
+    expect(lines).toHaveLength(9);
+    for (const proof of lines) expect(proof === 'the same' || own.includes(`it('${proof.slice(1, -1)}'`), proof).toBe(true);
   });
 
   it('has no block that no test ran', () => {
