@@ -3,7 +3,21 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { copyFiles, countFiles, openBackup, removeFiles, restoreFiles, runBackup, verifyBackup } from '@partywall/engine';
+import {
+  awaitOperation,
+  beginRestore,
+  copyFiles,
+  countFiles,
+  inProcess,
+  openBackup,
+  type RestoreRequest,
+  readRestore,
+  removeFiles,
+  restoreFiles,
+  restoreWorks,
+  runBackup,
+  verifyBackup,
+} from '@partywall/engine';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
@@ -232,6 +246,30 @@ describe('a restore', () => {
     expect(await copyFiles(operation, { from: amber, into: brass })).toMatchObject([{ added: 3, replaced: 1, extra: 0 }]);
     expect(await copyFiles(operation, { from: amber, into: brass })).toMatchObject([{ added: 0, replaced: 0, unchanged: 4 }]);
     expect(await contents(at(brass))).toEqual(await contents(at(amber)));
+  });
+
+  test('of rows takes files along, and its undo backup takes both back', { timeout: 60_000 }, async () => {
+    const durable = inProcess(
+      operation.database,
+      restoreWorks(async () => ({ ...archive, close: async () => undefined })),
+    );
+    const restored = async (request: Omit<RestoreRequest, 'tenant' | 'files'>) => {
+      const { id } = await beginRestore(operation, durable, { ...request, tenant: amber, files: 'delete' });
+      expect(await awaitOperation(operation, id, { timeoutMs: 30_000 })).toMatchObject({ state: 'done' });
+      return await readRestore(operation, id);
+    };
+    const before = await contents(at(amber));
+    const neighbour = await contents(at(brass));
+    const { id } = await backUp();
+    await write(at(amber), { 'invoice.pdf': 'forged', 'later.txt': 'uploaded since' });
+    const damaged = await contents(at(amber));
+    const done = await restored({ backup: id });
+    expect(done.files?.places).toMatchObject([{ replaced: 1, deleted: 1, unchanged: 3 }]);
+    expect(await contents(at(amber))).toEqual(before);
+    await restored({ backup: done.undo });
+    expect(await contents(at(amber))).toEqual(damaged);
+    expect(await contents(at(brass))).toEqual(neighbour);
+    await durable.stop();
   });
 
   test('is refused from a backup of rows alone', async () => {
