@@ -92,10 +92,3 @@ async function signedIn(client: pg.Client, superAdmin: boolean): Promise<{ id: s
   );
   return { id, token: signSessionToken(token, secret) };
 }
-
-/** The same database as another role. */
-export function urlAs(url: string, role: string): string {
-  const parsed = new URL(url);
-  parsed.username = role;
-  return parsed.toString();
-}

@@ -3,7 +3,8 @@ import { partywall } from '@partywall/server';
 import { createWalledPool } from '@partywall/wall';
 import fastify from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
-import { customersModel, secret, urlAs } from './customers-database.ts';
+import { urlAs } from '../url-as.ts';
+import { customersModel, secret } from './customers-database.ts';
 import { type Customer, listCustomers, page, querystring } from './list-customers.ts';
 
 /** The same route under the control plane: sign-in, access, context, wall, accounting. `node walled-server.ts <database> <keyring>` prints its address. */

@@ -1,5 +1,5 @@
 import { applyWall, connect, controlPool, installControl, type Operation, parseModel, type TenancyModel } from '@partywall/engine';
-import { urlAs } from '../api/customers-database.ts';
+import { urlAs } from '../url-as.ts';
 
 /** The generated database: rows of all tenants lie mixed, as they do where tenants work side by side. */
 export interface ArchiveDatabase {

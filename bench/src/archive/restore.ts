@@ -1,19 +1,28 @@
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import {
+  awaitOperation,
   backupSource,
   cloneTenant,
   connect,
   findBackup,
+  inProcess,
   liveSource,
+  moveKind,
+  moveTenant,
+  moveWork,
   type OpenArchive,
   type Operation,
   openArchive,
+  placementsOf,
+  preparePlacement,
+  readMove,
   restoreFrom,
   runBackup,
 } from '@partywall/engine';
 import type { BenchContext } from '../harness.ts';
 import { atLeast, atMost, type BenchResult, median } from '../report.ts';
+import { urlAs } from '../url-as.ts';
 import { type ArchiveDatabase, generate, operationOn } from './database.ts';
 import { bin, timed } from './shell.ts';
 
@@ -21,6 +30,7 @@ import { bin, timed } from './shell.ts';
 const neighbourhoods = [100, 1_000, 5_000];
 const rowsPerTenant = 1_000;
 const rowsAtScaleOne = 5_000_000;
+const moveTimeoutMs = 600_000;
 
 interface Place {
   readonly operation: Operation;
@@ -46,7 +56,7 @@ export async function measureRestore(context: BenchContext, database: ArchiveDat
     const seconds: number[] = [];
     for (let round = 0; round < rounds; round += 1) seconds.push(await restoreOne(place, tenant));
     const ours = median(seconds);
-    const copying = await measureClone(place, { tenant, folder });
+    const copying = [...(await measureClone(place, { tenant, folder })), await measureMove(context, place, tenant)];
     const growth = quick ? [] : await measureGrowth(context, folder);
     const [smallest, largest] = [growth.at(0), growth.at(-1)];
     return {
@@ -147,6 +157,26 @@ async function measureClone({ operation, url }: Place, { tenant, folder }: { rea
     { name: 'clone', value: rows / seconds, unit: 'rows/s' },
     { name: 'COPY of the same rows', value: rows / copying, unit: 'rows/s' },
   ];
+}
+
+/** Both directions are the same work; rows are compared by hash in both databases before the tenant is let in. */
+async function measureMove({ createDatabase }: BenchContext, { operation }: Place, tenant: string) {
+  const into = await createDatabase('archive_placement');
+  await preparePlacement(operation, { into });
+  const placements = placementsOf({ PARTYWALL_PLACEMENT_BENCH: urlAs(into, operation.database.model.roles.service) });
+  const durable = inProcess(operation.database, { [moveKind]: moveWork(placements) });
+  try {
+    const began = performance.now();
+    const { id } = await moveTenant(operation, durable, { tenant, to: 'bench', graceSeconds: 0, placements });
+    const { state, error } = await awaitOperation(operation, id, { timeoutMs: moveTimeoutMs });
+    const seconds = (performance.now() - began) / 1000;
+    if (state !== 'done') throw new Error(`the move ended as ${state}: ${error}`);
+    const { rows } = await readMove(operation.database.pool, id);
+    return { name: 'move', value: (rows ?? 0) / seconds, unit: 'rows/s' };
+  } finally {
+    await durable.stop();
+    await placements.close();
+  }
 }
 
 async function measureGrowth({ createDatabase, say }: BenchContext, folder: string): Promise<{ readonly tenants: number; readonly seconds: number }[]> {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Tally } from './reading/protocol.ts';
 
 /** What tells whether a tenant's rows of a table changed since a backup, for all tenants of a source. */
@@ -22,4 +23,32 @@ export function openMarks(subjects: number, prefix: string | null): Marks {
       }
     },
   };
+}
+
+export interface SubjectMarks {
+  /** Names of the sources. */
+  readonly names: readonly string[];
+  readonly marks: readonly Marks[];
+  /** Of the schema, which the platform's page has too. */
+  readonly schema: string;
+  /** Whether files are backed up with the rows: without them, a page that has some says too much. */
+  readonly files: boolean;
+}
+
+/**
+ * All that a page says of the rows of a subject, in one hash, so that ten thousand unchanged subjects are known as such from the manifest, and none of
+ * their pages are read. Undefined where a table has no mark.
+ *
+ * @param keyId of the key that all of its segments are sealed with
+ */
+export function marksHash({ names, marks, schema, files }: SubjectMarks, subject: number, keyId: string): string | undefined {
+  const hash = createHash('sha256').update(`${keyId}\t${files}\n`);
+  for (const [number, mine] of marks.entries()) {
+    if ((mine.rows[subject] ?? 0) === 0) continue;
+    const mark = mine.markOf(subject);
+    if (mark === null) return undefined;
+    hash.update(`${names[number]}\t${mark}\n`);
+  }
+  if (subject === 0) hash.update(`\t${schema}\n`);
+  return hash.digest('hex');
 }

@@ -259,8 +259,9 @@ async function subjectsOf({ archive, input, snapshot }: BackupRun): Promise<Back
   const refs = new Map(archive.keys.subjects().map(({ subject, ref }) => [subject, ref]));
   const keys = input.dryRun ? undefined : await archive.keys.ensure(names);
   const [platform, ...others] = names.map((subject, at) => {
-    const key = keys?.get(subject);
-    return { key, ref: key?.ref ?? refs.get(subject), text: tenants[at - 1] ?? '' };
+    const ref = refs.get(subject);
+    const key = keys?.get(subject) ?? (ref === undefined ? undefined : archive.keys.byRef(ref));
+    return { key, ref: key?.ref ?? ref, text: tenants[at - 1] ?? '' };
   });
   return [...(platform ? [platform] : []), ...others.sort((left, right) => ((left.ref ?? '') < (right.ref ?? '') ? -1 : 1))];
 }

@@ -5,7 +5,7 @@ import { openSpill, type SpillFiles } from './reading/spill.ts';
 
 /** A tenant or the platform, as one run knows it. */
 export interface BackupSubject {
-  /** Undefined in a dry run, and so may be the ref. */
+  /** Undefined in a dry run where there is none yet, and so may be the ref. */
   readonly key: DataKey | undefined;
   readonly ref: string | undefined;
   /** Text of the tenant's key; empty for the platform. */

@@ -15,6 +15,7 @@ import { schemaFingerprint } from '../schema/schema-document.ts';
 import { lineageText, type Predecessors } from './base.ts';
 import { pageOf } from './changes.ts';
 import { type Gathered, openGathered, type SpilledSegment } from './gather.ts';
+import { marksHash } from './marks.ts';
 import { openPagesFile, type PagesFile } from './pages-file.ts';
 import type { SpillFiles } from './reading/spill.ts';
 import type { BackupRun, ReadTables } from './run-backup.ts';
@@ -136,12 +137,15 @@ async function storeSubject(run: BackupRun, input: StoreInput, { number, segment
   const written = [...(files?.packs ?? []), ...stored.packs];
   const known = new Map([...(earlier?.packs ?? []), ...(files?.taken ?? []), ...written].map((pack) => [`${pack.backup}.${pack.pack}`, pack]));
   const packs = [...known].flatMap(([name, pack]) => (reached.has(name) ? [pack] : []));
+  const listed = { names: input.sources.map(({ name }) => name), marks: input.marks, schema: input.schemaMark, files: run.files !== undefined };
+  const hash = marksHash(listed, number, key.id);
   const entry: ManifestSubject = {
     subject: key.ref,
     page: pages.add({ format: pageFormat, backup: id, subject: key.ref, tables }),
     packs,
     rows: tables.reduce((sum, { rows }) => sum + rows, 0),
     bytes: tables.reduce((sum, table) => sum + table.segments.reduce((bytes, { plainBytes }) => bytes + plainBytes, 0), 0),
+    ...(hash !== undefined && { marks: hash }),
   };
   return { entry, packs: written, isNew: true };
 }

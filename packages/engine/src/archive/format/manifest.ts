@@ -40,6 +40,8 @@ const subject = z.strictObject({
   rows: count,
   /** Plain bytes. */
   bytes: count,
+  /** SHA-256 over the marks of its tables and the key: the writer's own, so that what did not change is known without its page. */
+  marks: hex(32).optional(),
 });
 
 export const manifest = z.strictObject({

@@ -42,6 +42,25 @@ describe('of a tenant that did not change', () => {
   });
 });
 
+test('the page of a tenant that did not change is not read', async () => {
+  const first = await backUp();
+  const { subjects } = await openBackup(archive, first.id);
+  const read: string[] = [];
+  const store: typeof archive.store = {
+    ...archive.store,
+    get: (key, range) => {
+      read.push(`${key} ${range?.offset}`);
+      return archive.store.get(key, range);
+    },
+  };
+  const report = await runBackup(operation(), { ...archive, store }, { reason: 'by hand' });
+  expect(report).toMatchObject({ base: first.id, unchanged: 2 });
+  const pageOf = (ref: string): string => `backups/${subjects.get(ref)?.page.backup}/pages ${subjects.get(ref)?.page.offset}`;
+  const platform = [...subjects.keys()].find((ref) => !tenants.map(refOf).includes(ref)) ?? '';
+  expect(read).toContain(pageOf(platform));
+  for (const tenant of tenants) expect(read).not.toContain(pageOf(refOf(tenant)));
+});
+
 describe('a change is seen, in its table and of its tenant alone:', () => {
   const changes: Readonly<Record<string, string>> = {
     insert: `insert into customers (tenant_id, name) values ($1, 'New')`,
