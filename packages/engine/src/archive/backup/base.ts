@@ -18,6 +18,8 @@ export interface Lineage {
    * whole, and whoever went on from it would not be either.
    */
   readonly held: string | undefined;
+  /** The backup that wrote it. */
+  readonly backup: string | undefined;
   /** Of the cluster and the database in it, so that a row that came with a dump is not believed. */
   readonly home: string;
 }
@@ -29,15 +31,15 @@ const pagesAtOnceBytes = 4 * 1024 ** 2;
 
 /** @param client sees `partywall_control` */
 export async function readLineage(client: pg.ClientBase): Promise<Lineage> {
-  const { rows } = await client.query<{ lineage: string | null; system: string; database: string }>(
-    `select (select l.lineage from partywall_control.archive_lineage l
+  const { rows } = await client.query<{ lineage: string | null; backup: string | null; system: string; database: string }>(
+    `select (select l.backup from partywall_control.archive_lineage l) as backup, (select l.lineage from partywall_control.archive_lineage l
         where not exists (select from partywall_control.backup_runs r where r.backup = l.backup and r.state = 'failed')) as lineage,
       (select system_identifier::text from pg_catalog.pg_control_system()) as system,
       (select oid::text from pg_catalog.pg_database where datname = current_database()) as database`,
   );
   const [row] = rows;
   const home = createHash('sha256').update(`${row?.system} ${row?.database}`).digest('hex').slice(0, 16);
-  return { held: row?.lineage ?? undefined, home };
+  return { held: row?.lineage ?? undefined, backup: row?.backup ?? undefined, home };
 }
 
 /** The manifest's text of a lineage. */
@@ -53,10 +55,13 @@ export interface Predecessors {
   readonly damage: readonly string[];
 }
 
-export async function findPredecessors(archive: Archive, { held, home }: Lineage): Promise<Predecessors> {
+export async function findPredecessors(archive: Archive, { held, backup: last, home }: Lineage): Promise<Predecessors> {
   const ids = (await backupIds(archive)).reverse();
   const wanted = held === undefined ? undefined : lineageText(held, home);
   const damage: string[] = [];
+  if (held !== undefined && last !== undefined && !ids.includes(last)) {
+    damage.push(`backup ${last}, the last one of this database, is not in this archive: it was cut off, went elsewhere, or somebody removed it`);
+  }
   let previous: Backup | undefined;
   for (const id of ids.slice(0, candidatesMax)) {
     const backup = await unlessDamaged(damage, () => openBackup(archive, id));

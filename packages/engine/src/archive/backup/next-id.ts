@@ -18,7 +18,7 @@ export function nextId(ids: readonly string[], now: Date): string {
   const lastAt = second === undefined ? 0 : Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
   if (lastAt - now.getTime() > aheadMsMax) {
     throw new PartywallError('backup_refused', `naming a backup of ${now.toISOString()}: backup ${last} is there already`, {
-      hint: 'set the clock of this machine',
+      hint: 'set the clock of this machine; where it was wrong when that backup was made, delete its manifest.json from the store: docs/guide/backup.md',
     });
   }
   return backupId(new Date(Math.max(now.getTime(), lastAt + 1_000)), randomBytes(4).toString('hex'));

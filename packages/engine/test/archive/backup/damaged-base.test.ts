@@ -50,6 +50,15 @@ describe('a damaged backup does not keep the next one from being made, which sto
     await expectSame(archive, next.id, { url: database.url, tenants });
   });
 
+  test('a manifest that somebody removed, which is said', async () => {
+    const removed = await backUp();
+    await fs.rm(fileOf(manifestObject(removed.id)));
+    const next = await backUp();
+    expect(next).toMatchObject({ base: null });
+    expect(next.left).toContainEqual(expect.stringContaining(`backup ${removed.id}, the last one of this database, is not in this archive`));
+    expect((await backUp()).left.join()).not.toContain('is not in this archive');
+  });
+
   test('a pack, once it was found missing', async () => {
     const first = await backUp();
     await verifyPending(operation(), archive);
