@@ -24,6 +24,7 @@ export interface Archive {
  * backups/<backup>/retired-<n>.json subjects that it no longer holds
  * packs/<ref>/<backup>.<n>          segments of one subject, one after the other
  * sweep/<time>-<random>.json        objects that nothing reaches, to be deleted after a grace
+ * erasures/<operation>-<hash>.json  what an erasure made unreadable, segment by segment
  * ```
  */
 export const archiveObject = 'archive.json';
