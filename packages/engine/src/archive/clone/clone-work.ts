@@ -4,6 +4,8 @@ import { beginOperation, finishOperation, keepDetails, type LongOperation, readD
 import type { Durable, Work } from '../../durable/work.ts';
 import { PartywallError } from '../../errors.ts';
 import { directoryEntry } from '../../tenants/transfer/session.ts';
+import { copyFiles } from '../files/copy-files.ts';
+import { restoreFiles } from '../files/restore-files.ts';
 import { liveSource } from '../live-source.ts';
 import type { OpenArchive } from '../open-archive.ts';
 import { backupSource } from '../read/backup-source.ts';
@@ -85,18 +87,29 @@ interface From {
   readonly open: (() => Promise<OpenArchive>) | undefined;
 }
 
-async function fromSource({ operation, tenant, backup, open }: From, input: CloneInput): Promise<{ tenant: string | null; created: boolean }> {
+interface Cloned {
+  readonly tenant: string | null;
+  readonly created: boolean;
+}
+
+/** Rows, and then files where the model says that tenants have some: what is cut off between the two finds the clone, and goes on. */
+async function fromSource({ operation, tenant, backup, open }: From, input: CloneInput): Promise<Cloned> {
+  const hasFiles = operation.database.model.archive.files.size > 0;
   if (backup === undefined) {
     const source = await liveSource(operation, tenant);
-    const { tenant: made, created } = await cloneTenant(operation, source, input).finally(() => source.close());
-    return { tenant: made, created };
+    const { tenant: into, created } = await cloneTenant(operation, source, input).finally(() => source.close());
+    if (into !== null && hasFiles) await copyFiles(operation, { from: tenant, into });
+    return { tenant: into, created };
   }
   if (!open)
     throw new PartywallError('restore_refused', `cloning tenant ${tenant} from backup ${backup}: no archive is given`, { hint: 'set PARTYWALL_ARCHIVE' });
   const archive = await open();
   try {
-    const { tenant: made, created } = await cloneTenant(operation, await backupSource(archive, await openBackup(archive, backup), tenant), input);
-    return { tenant: made, created };
+    const opened = await openBackup(archive, backup);
+    const { tenant: into, created } = await cloneTenant(operation, await backupSource(archive, opened, tenant), input);
+    if (into !== null && hasFiles && opened.manifest.classes.includes('files'))
+      await restoreFiles(operation, archive, { tenant, backup, into: { tenant: into } });
+    return { tenant: into, created };
   } finally {
     await archive.close();
   }
