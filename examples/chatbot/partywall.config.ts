@@ -19,6 +19,7 @@ export default defineTenancy({
     storage: { bytes: { 'public.uploads': 'size_bytes' } },
   },
   archive: {
+    files: { uploads: { store: 'env:CHATBOT_UPLOADS', prefix: '{tenant}/' } },
     smoke: [
       { sql: 'select from agents where is_default', expect: 'rows' },
       { sql: 'select count(*) from channel_messages m left join channel_sessions s on s.id = m.session_id where s.id is null', expect: 0 },

@@ -9,6 +9,8 @@ export interface Home {
   readonly folder: string;
   readonly postgres: string;
   readonly uploads: string;
+  /** URL of the same folder. */
+  readonly uploadsUrl: string;
   readonly keyring: string;
   readonly work: string;
   /** URLs of the stores. The escrow copy is beside the archive here; keep yours elsewhere. */
@@ -36,6 +38,7 @@ export async function openHome(folder: string): Promise<Home> {
     folder,
     postgres: at('postgres'),
     uploads: at('uploads'),
+    uploadsUrl: pathToFileURL(at('uploads')).href,
     keyring: at('keyring'),
     work: at('work'),
     archive: pathToFileURL(at('archive')).href,
@@ -47,13 +50,14 @@ export async function openHome(folder: string): Promise<Home> {
 }
 
 /** Writes what the commands of the runbook read from the environment; it holds the service role's password. */
-export async function writeEnvironment({ keyring, archive, escrow, work, env }: Home, serviceUrl: string): Promise<void> {
+export async function writeEnvironment({ keyring, archive, escrow, work, uploadsUrl, env }: Home, serviceUrl: string): Promise<void> {
   const variables = {
     PARTYWALL_SERVICE_URL: serviceUrl,
     PARTYWALL_ARCHIVE: archive,
     PARTYWALL_ESCROW: escrow,
     PARTYWALL_KEYRING: keyring,
     PARTYWALL_WORK: work,
+    CHATBOT_UPLOADS: uploadsUrl,
   };
   const lines = Object.entries(variables).map(([name, value]) => `export ${name}='${value.replaceAll("'", `'\\''`)}'\n`);
   await fs.writeFile(env, lines.join(''), { mode: 0o600 });

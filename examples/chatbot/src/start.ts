@@ -56,9 +56,10 @@ await runUntilStopped(async (stops, signal) => {
   say('stopping');
 });
 
-function archiveOf({ archive: store, escrow, keyring, work: workFolder }: Home): ArchiveOptions {
+function archiveOf({ archive: store, escrow, keyring, work: workFolder, uploadsUrl }: Home): ArchiveOptions {
+  const env = { ...process.env, CHATBOT_UPLOADS: uploadsUrl };
   return {
-    open: () => openArchive({ store, escrow, keyring, workFolder, env: process.env, clock: () => new Date() }),
+    open: () => openArchive({ store, escrow, keyring, workFolder, env, clock: () => new Date() }),
     settings: defaultBackupSettings,
   };
 }

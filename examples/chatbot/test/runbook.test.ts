@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import fs from 'node:fs/promises';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { applyWall, connect, installControl } from '@partywall/engine';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, type TestDatabase } from '../../../test/support/database.ts';
@@ -58,6 +59,7 @@ describe('the runbook', () => {
       PARTYWALL_ESCROW: path.join(folder, 'escrow'),
       PARTYWALL_KEYRING: control.keyring,
       PARTYWALL_OPERATOR: 'kari',
+      CHATBOT_UPLOADS: pathToFileURL(path.join(folder, 'uploads')).href,
       PARTYWALL_PLACEMENT_DEDICATED: dedicated.urlAs(control.model.roles.service),
     };
   });
@@ -154,6 +156,16 @@ describe('the runbook', () => {
     await run('Restore');
     expect(await rowsOf('=')).toEqual(own);
     expect(await rowsOf('<>')).toEqual(others);
+  });
+
+  it('restores a tenant with its uploaded files, and touches no file of another', async () => {
+    const [own, others] = [`uploads/${tenant}/price-list.txt`, 'uploads/oak-legal/price-list.txt'].map((name) => path.join(chatbot.folder, name));
+    const content = await fs.readFile(own ?? '', 'utf8');
+    await fs.rm(own ?? '');
+    await fs.writeFile(others ?? '', 'changed since');
+    expect(await run('With its uploaded files')).toMatch(/files uploads: 1 added, 0 replaced, 0 deleted/);
+    expect(await fs.readFile(own ?? '', 'utf8')).toBe(content);
+    expect(await fs.readFile(others ?? '', 'utf8')).toBe('changed since');
   });
 
   it('recovers a corrupted tenant: isolated, scoped, restored, let in again', async () => {

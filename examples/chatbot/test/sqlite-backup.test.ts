@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import fs from 'node:fs/promises';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { pathToFileURL } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import tenancy from '../partywall.config.ts';
 import { loadSqlite } from '../src/load.ts';
@@ -28,7 +29,11 @@ describe('a backup of the SQLite platform', () => {
       PARTYWALL_KEYRING: control.keyring,
       PARTYWALL_OPERATOR: 'kari',
     };
-    controlled = { ...own, PARTYWALL_SERVICE_URL: database.urlAs(control.model.roles.service) };
+    controlled = {
+      ...own,
+      PARTYWALL_SERVICE_URL: database.urlAs(control.model.roles.service),
+      CHATBOT_UPLOADS: pathToFileURL(path.join(folder, 'uploads')).href,
+    };
   });
 
   const command = (args: readonly string[], env: Record<string, string>): Promise<{ status: unknown; output: string; errors: string }> =>
