@@ -239,6 +239,8 @@ describe('the runbook', () => {
     await run('A customer asks to be forgotten');
     expect(await query("select id from tenants where id = 'juniper-yoga'")).toEqual([]);
     expect(await query("select id from leads where tenant_id = 'juniper-yoga'")).toEqual([]);
+    const uploads = (of: string): Promise<string[]> => fs.readdir(path.join(chatbot.folder, 'uploads', of)).catch(() => []);
+    expect([await uploads('juniper-yoga'), await uploads('oak-legal')]).toEqual([[], ['price-list.txt']]);
     for (const id of (await fs.readdir(path.join(chatbot.folder, 'archive/backups'))).sort().slice(0, 3)) {
       const refused = await shell(`npx partywall restore juniper-yoga --from ${id} --dry-run`);
       expect(refused.status).not.toBe(0);
