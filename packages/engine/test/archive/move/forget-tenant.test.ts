@@ -1,12 +1,17 @@
 import { afterAll, expect, test } from 'vitest';
+import { archiveFixture } from '../../../../../test/support/archive.ts';
 import {
   awaitOperation,
   eraseTenant,
+  eraseWorks,
   finishMove,
   forgetErased,
   forgetTenant,
   inProcess,
   readCertificate,
+  readLedger,
+  runBackup,
+  tenantSubject,
   verifyAudit,
   verifyCertificate,
   works,
@@ -89,6 +94,28 @@ test('a tenant that came back and is erased here leaves no entry in the placemen
   expect([await traces(first, tenant), await traces(second, tenant)]).toEqual([[], []]);
   expect([await others(first, [tenant]), await others(second, [tenant])]).toEqual([before, there]);
   expect(Object.keys(columns)).toContain('tenants');
+});
+
+test('what this database backed up before a tenant moved away cannot be read after it was erased elsewhere', async () => {
+  const { archive, open } = await archiveFixture({ keyring: first.control.keyring });
+  const tenant = await furnish(first, 'Backed Up', 10);
+  await runBackup(first.operation(), archive, { reason: 'by hand' });
+  expect(await move(tenant, 'second', 3_600)).toMatchObject({ state: 'done' });
+  await erase(second, tenant);
+  // Without the archive nothing goes.
+  await expect(forgetTenant(first.operation(), durable, { tenant, placements })).rejects.toMatchObject({ code: 'erasure_refused' });
+  expect((await contents(first, tenant)).customers).toMatchObject({ count: 10 });
+  const withArchive = inProcess(first.control, { ...works, ...eraseWorks(() => open()) });
+  try {
+    expect(await forgetTenant(first.operation(), withArchive, { tenant, placements })).toMatchObject({ forgotten: ['here'] });
+  } finally {
+    await withArchive.stop();
+  }
+  await archive.keys.refresh();
+  expect(archive.keys.subjects().map(({ subject }) => subject)).not.toContain(tenantSubject(tenant));
+  expect((await readCertificate(first.operation(), tenant)).body.backups).toMatchObject({ held: { backups: 1 } });
+  expect((await readLedger(archive)).tenants.get(tenant)).toMatchObject({ status: 'erased' });
+  expect(await traces(first, tenant)).toEqual([]);
 });
 
 test('only a certificate that this keyring has signed makes anybody forget, and a placed tenant is left alone', async () => {
