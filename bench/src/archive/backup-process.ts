@@ -1,13 +1,13 @@
 import { openArchive, runBackup } from '@partywall/engine';
-import { operationOn } from './database.ts';
+import { modelWith, operationOn, thingsTables } from './database.ts';
 
 /**
- * One backup in a process of its own, so that its memory is its own: `node backup-process.ts <url> <folder>`. Prints the report and what was the
+ * One backup in a process of its own, so that its memory is its own: `node backup-process.ts <url> <folder> [<number of further tables>]`. Prints the report and what was the
  * most memory the process had, as JSON.
  */
-const [url = '', folder = ''] = process.argv.slice(2);
+const [url = '', folder = '', things = '0'] = process.argv.slice(2);
 const keyring = `${folder}/keyring`;
-const operation = operationOn(url, keyring);
+const operation = operationOn(url, keyring, modelWith(thingsTables(Number(things))));
 const archive = await openArchive({
   store: `${folder}/store`,
   escrow: `${folder}/escrow`,

@@ -10,21 +10,31 @@ export interface ArchiveDatabase {
   readonly tenants: readonly string[];
 }
 
+/** Tables of the other benchmark: as many as asked for, `public.things_0` and on. */
+export function thingsTables(count: number): string[] {
+  return Array.from({ length: count }, (_, at) => `public.things_${at}`);
+}
+
 /** Roles belong to the whole server, so databases of one run share them. */
-export const archiveModel: TenancyModel = parseModel({
-  tenant: {
-    table: 'public.tenants',
-    status: { column: 'status', values: { suspended: 'suspended', cancelled: 'cancelled' } },
-    profile: { name: 'name', slug: 'slug', plan: 'plan' },
-  },
-  clone: { 'public.tenants': { slug: 'suffix' } },
-  roles: { owner: 'postgres', app: 'bench_app', system: 'bench_system', service: 'bench_service' },
-  tables: {
-    'public.customers': { scope: 'scoped', column: 'tenant_id' },
-    'public.orders': { scope: 'scoped', column: 'tenant_id' },
-    'public.messages': { scope: 'scoped', column: 'tenant_id' },
-  },
-});
+export const archiveModel = modelWith([]);
+
+export function modelWith(things: readonly string[]): TenancyModel {
+  return parseModel({
+    tenant: {
+      table: 'public.tenants',
+      status: { column: 'status', values: { suspended: 'suspended', cancelled: 'cancelled' } },
+      profile: { name: 'name', slug: 'slug', plan: 'plan' },
+    },
+    clone: { 'public.tenants': { slug: 'suffix' } },
+    roles: { owner: 'postgres', app: 'bench_app', system: 'bench_system', service: 'bench_service' },
+    tables: {
+      'public.customers': { scope: 'scoped', column: 'tenant_id' },
+      'public.orders': { scope: 'scoped', column: 'tenant_id' },
+      'public.messages': { scope: 'scoped', column: 'tenant_id' },
+      ...Object.fromEntries(things.map((name) => [name, { scope: 'scoped', column: 'tenant_id' }])),
+    },
+  });
+}
 
 const schema = `create table public.tenants (id uuid primary key, name text not null, slug text not null unique, status text not null default 'active',
   plan text not null default 'pro', created_at timestamptz not null default now());
@@ -96,7 +106,7 @@ export async function generate(url: string, { tenants, scale }: { readonly tenan
 }
 
 /** The control plane of the database, as an operator at work. Close its pool. */
-export function operationOn(url: string, keyring: string): Operation {
-  const pool = controlPool(urlAs(url, archiveModel.roles.service), { purpose: 'bench' });
-  return { database: { pool, model: archiveModel, clock: () => new Date(), keyring }, actor: { kind: 'operator', id: 'bench' } };
+export function operationOn(url: string, keyring: string, model = archiveModel): Operation {
+  const pool = controlPool(urlAs(url, model.roles.service), { purpose: 'bench' });
+  return { database: { pool, model, clock: () => new Date(), keyring }, actor: { kind: 'operator', id: 'bench' } };
 }

@@ -24,7 +24,7 @@ const tagBytes = 16;
 const lengthBytes = 4;
 const noncePrefixBytes = 7;
 const chunksMax = 2 ** 32 - 1;
-/** 0.8 of the processor time of level 3 and about the same size: `docs/decisions/0012-archive.md`. */
+/** Half to 0.85 of the time of level 3, for less bytes on rows of text: `docs/decisions/0012-archive.md`. */
 const compressionLevel = 1;
 /** Of the output of compression, allocated for every chunk: a short chunk does with less. */
 const compressedBytes = { min: 64, max: 256 * 1024 };
