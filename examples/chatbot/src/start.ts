@@ -10,8 +10,9 @@ import {
   startDurable,
   startEmbedded,
   tickBackups,
+  worksOf,
 } from '@partywall/engine';
-import { type ArchiveOptions, schedules, worksOf } from '@partywall/server';
+import { type ArchiveOptions, schedules } from '@partywall/server';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { createApp } from './app.ts';

@@ -41,3 +41,13 @@ export function archiveSettings(ctx: CommandContext): ArchiveSettings {
     signal: ctx.signal,
   };
 }
+
+/** Whether the environment names an archive; without one a database that was never backed up can be erased from. */
+export function hasArchive({ env }: Pick<CommandContext, 'env'>): boolean {
+  return Boolean(env['PARTYWALL_ARCHIVE']);
+}
+
+/** Runs `work` on the archive, where there is one. */
+export async function withArchiveIfAny<Result>(ctx: CommandContext, work: (archive: OpenArchive) => Promise<Result>): Promise<Result | undefined> {
+  return hasArchive(ctx) ? withArchive(ctx, work) : undefined;
+}

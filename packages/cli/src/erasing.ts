@@ -1,49 +1,18 @@
-import {
-  awaitOperation,
-  connect,
-  type Durable,
-  eraseWorks,
-  hasSystemDatabase,
-  type LongOperation,
-  type OpenArchive,
-  type Operation,
-  openArchive,
-  PartywallError,
-  startDurable,
-  systemDatabaseUrl,
-  works,
-} from '@partywall/engine';
-import { archiveSettings, withArchive } from './archive.ts';
+import { awaitOperation, connect, type Durable, hasSystemDatabase, type LongOperation, type Operation, PartywallError } from '@partywall/engine';
+import { withDurable } from './carry-out.ts';
 import type { CommandContext } from './context.ts';
 import { serviceUrl } from './control.ts';
 
 const progressMs = 250;
-
-/** Whether the environment names an archive; without one a database that was never backed up can be erased from. */
-export function hasArchive({ env }: Pick<CommandContext, 'env'>): boolean {
-  return Boolean(env['PARTYWALL_ARCHIVE']);
-}
-
-/** Runs `work` on the archive, where there is one. */
-export async function withArchiveIfAny<Result>(ctx: CommandContext, work: (archive: OpenArchive) => Promise<Result>): Promise<Result | undefined> {
-  return hasArchive(ctx) ? withArchive(ctx, work) : undefined;
-}
 
 /**
  * Runs `work` with what carries erasures out, in the archive too where the environment names one.
  *
  * @throws PartywallError control_missing, and what `work` throws
  */
-export async function withEraser<Result>(ctx: CommandContext, { database }: Operation, work: (durable: Durable) => Promise<Result>): Promise<Result> {
-  const service = serviceUrl(ctx);
-  await refuseWithoutSystem(service);
-  const all = hasArchive(ctx) ? { ...works, ...eraseWorks(() => openArchive(archiveSettings(ctx))) } : works;
-  const durable = await startDurable({ database, systemDatabaseUrl: systemDatabaseUrl(service), works: all });
-  try {
-    return await work(durable);
-  } finally {
-    await durable.stop();
-  }
+export async function withEraser<Result>(ctx: CommandContext, operation: Operation, work: (durable: Durable) => Promise<Result>): Promise<Result> {
+  await refuseWithoutSystem(serviceUrl(ctx));
+  return withDurable(ctx, operation, work);
 }
 
 /** Waits for an erasure, and shows how far it is. @throws PartywallError erasure_refused: it stopped */

@@ -117,6 +117,7 @@ export {
   tenantRecoveryStatus,
 } from './archive/status/status.ts';
 export type { SourceTable, TenantSource } from './archive/tenant-source.ts';
+export { worksOf } from './archive/works.ts';
 export { type AnchorReport, anchorAudit, listAnchors } from './audit/anchor.ts';
 export { type AuditEntry, appendAudit, appendDenial } from './audit/append.ts';
 export type { AuditFault } from './audit/chain-check.ts';

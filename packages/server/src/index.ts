@@ -10,7 +10,7 @@ export { hashPassword } from './people/better-auth.ts';
 export { type PeopleOptions, passwordLength, type SendMail } from './people/people-options.ts';
 export type { Principal, TenantRole } from './people/principal.ts';
 export { signSessionToken } from './people/session-token.ts';
-export { partywall, type ServerOptions, worksOf } from './plugin.ts';
+export { partywall, type ServerOptions } from './plugin.ts';
 export { Problem, problem, type ServerErrorCode, serverErrors } from './problem.ts';
 export type { ArchiveOptions } from './routes/backups.ts';
 export { schedules } from './schedules.ts';

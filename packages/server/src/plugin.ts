@@ -1,20 +1,4 @@
-import {
-  type Actor,
-  archiveWorks,
-  type ControlDatabase,
-  cloneKind,
-  cloneWork,
-  type Durable,
-  inProcess,
-  moveKind,
-  moveWork,
-  type Operation,
-  type Placements,
-  restoreWorks,
-  type SlowQueryLog,
-  type Works,
-  works,
-} from '@partywall/engine';
+import { type Actor, type ControlDatabase, type Durable, inProcess, type Operation, type Placements, type SlowQueryLog, worksOf } from '@partywall/engine';
 import { run } from '@partywall/wall';
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
 import fp from 'fastify-plugin';
@@ -150,16 +134,6 @@ export const partywall = fp<ServerOptions>(
   },
   { name: 'partywall', fastify: '5.x' },
 );
-
-/** Everything that takes time, of a server with an archive and placements or without. */
-export function worksOf({ archive, placements }: Pick<ServerOptions, 'archive' | 'placements'>): Works {
-  return {
-    ...works,
-    [cloneKind]: cloneWork(archive?.open),
-    ...(archive && { ...archiveWorks(archive.open, archive.settings), ...restoreWorks(archive.open) }),
-    ...(placements && { [moveKind]: moveWork(placements) }),
-  };
-}
 
 /** Refuses a route that does not say who may use it, and puts the others into their tenant's context. */
 function declareAccess(route: RouteOptions): void {

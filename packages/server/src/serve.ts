@@ -12,13 +12,14 @@ import {
   startDurable,
   systemDatabaseUrl,
   type TenancyModel,
+  worksOf,
 } from '@partywall/engine';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type pg from 'pg';
 import { boundedServer } from './limits.ts';
 import { structuredLogs } from './logging.ts';
 import { peopleProblems } from './people/people-options.ts';
-import { partywall, type ServerOptions, worksOf } from './plugin.ts';
+import { partywall, type ServerOptions } from './plugin.ts';
 import { schedules } from './schedules.ts';
 
 /** The control plane as a server of its own. */

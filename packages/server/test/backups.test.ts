@@ -1,7 +1,6 @@
-import { awaitOperation, backupSettings, inProcess, startBackup } from '@partywall/engine';
+import { awaitOperation, backupSettings, inProcess, startBackup, worksOf } from '@partywall/engine';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { archiveFixture } from '../../../test/support/archive.ts';
-import { worksOf } from '../src/plugin.ts';
 import { schedules } from '../src/schedules.ts';
 import { serverFixture } from './server.ts';
 

@@ -1,7 +1,6 @@
-import { inProcess, runBackup } from '@partywall/engine';
+import { inProcess, runBackup, worksOf } from '@partywall/engine';
 import { expect, inject, test } from 'vitest';
 import { archiveFixture } from '../../../test/support/archive.ts';
-import { worksOf } from '../src/plugin.ts';
 import { schedules } from '../src/schedules.ts';
 import { serverFixture } from './server.ts';
 

@@ -1,7 +1,6 @@
-import { awaitOperation, inProcess, placementsOf } from '@partywall/engine';
+import { awaitOperation, inProcess, placementsOf, worksOf } from '@partywall/engine';
 import { afterAll, expect, test } from 'vitest';
 import { controlDatabase } from '../../../test/support/control-database.ts';
-import { worksOf } from '../src/plugin.ts';
 import { schedules } from '../src/schedules.ts';
 import { serverFixture } from './server.ts';
 

@@ -15,10 +15,10 @@ import {
   verifyCertificate,
 } from '@partywall/engine';
 import type { Command } from 'commander';
-import { withArchive } from '../archive.ts';
+import { hasArchive, withArchive, withArchiveIfAny } from '../archive.ts';
 import type { Answer, CommandContext, Start } from '../context.ts';
 import { withControl } from '../control.ts';
-import { awaitErasure, hasArchive, withArchiveIfAny, withEraser } from '../erasing.ts';
+import { awaitErasure, withEraser } from '../erasing.ts';
 import { helpEnding } from './help.ts';
 import { printable } from './tenants.ts';
 

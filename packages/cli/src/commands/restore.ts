@@ -20,18 +20,14 @@ import {
   readRestore,
   restoreFiles,
   restoreFromArchive,
-  restoreKind,
-  restoreWork,
-  startDurable,
-  systemDatabaseUrl,
   undoReason,
-  works,
 } from '@partywall/engine';
 import { type Command, Option } from 'commander';
 import { withArchive } from '../archive.ts';
+import { withDurable } from '../carry-out.ts';
 import { confirmed } from '../confirm.ts';
 import type { Answer, CommandContext, Start } from '../context.ts';
-import { serviceUrl, withControl } from '../control.ts';
+import { withControl } from '../control.ts';
 import { helpEnding } from './help.ts';
 import { type FileFlags, writeForCustomer } from './restore-file.ts';
 import { restoreSqlite } from './restore-sqlite.ts';
@@ -110,7 +106,7 @@ function run(ctx: CommandContext, tenant: string | undefined, flags: RestoreFlag
       if (plan.conflicts.length > 0)
         throw new PartywallError('restore_conflict', `restoring tenant ${request.tenant}: ${plan.conflicts[0]}`, { details: plan.conflicts });
       await confirmed(ctx, flags, `restore tenant ${request.tenant} to ${plan.at}`);
-      return finished(await carryOut(ctx, operation, archive, request));
+      return finished(await carryOut(ctx, operation, request));
     }),
   );
 }
@@ -159,21 +155,14 @@ async function requested(operation: Operation, archive: OpenArchive, tenant: str
   return { ...choices, tenant: key, backup: found.manifest.id };
 }
 
-async function carryOut(ctx: CommandContext, operation: Operation, archive: OpenArchive, request: RestoreRequest): Promise<FinishedRestore> {
-  const durable = await startDurable({
-    database: operation.database,
-    systemDatabaseUrl: systemDatabaseUrl(serviceUrl(ctx)),
-    works: { ...works, [restoreKind]: restoreWork(restoreFromArchive(archive)) },
-  });
-  try {
+async function carryOut(ctx: CommandContext, operation: Operation, request: RestoreRequest): Promise<FinishedRestore> {
+  return withDurable(ctx, operation, async (durable) => {
     const { id } = await beginRestore(operation, durable, request);
     const ended = await watch(ctx, operation, id);
     if (ended.state === 'failed')
       throw new PartywallError('restore_refused', ended.error ?? 'the restore failed', { hint: 'nothing has changed, and the tenant is let in' });
-    return await readRestore(operation, id);
-  } finally {
-    await durable.stop();
-  }
+    return readRestore(operation, id);
+  });
 }
 
 async function watch(ctx: CommandContext, operation: Operation, id: string): Promise<LongOperation> {
