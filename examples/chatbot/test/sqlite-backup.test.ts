@@ -81,6 +81,7 @@ describe('a backup of the SQLite platform', () => {
 
   it('stores what changed alone, is in the audit log, and counts as no recovery point of the database', async () => {
     const first = await answer(['backup', 'run', '--sqlite', 'admin.db'], controlled);
+    await answer(['backup', 'schedule', '--run'], controlled);
     const writer = new DatabaseSync(file);
     writer.exec("update leads set score = 99 where tenant_id = 'oak-legal'");
     writer.close();
@@ -92,7 +93,10 @@ describe('a backup of the SQLite platform', () => {
     );
     expect(records).toEqual([{ actor_id: 'kari', tenant_id: '', engine: 'sqlite', target: `backup:${second['id']}` }]);
 
+    // Verifies the file's backup, which is newer than that of the database.
     await answer(['backup', 'schedule', '--run'], controlled);
+    const { rows: runs } = await chatbot.database.query('select state from partywall_control.backup_runs where backup = $1', [second['id']]);
+    expect(runs).toEqual([{ state: 'verified' }]);
     const { rows: points } = await chatbot.database.query<{ backup: string; tenants: number }>(
       'select backup, count(distinct tenant_id)::int as tenants from partywall_control.recovery_points where tenant_id is not null group by 1',
     );
