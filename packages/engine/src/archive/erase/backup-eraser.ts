@@ -1,3 +1,4 @@
+import { keepDetails, readDetails } from '../../durable/operations.ts';
 import type { Works } from '../../durable/work.ts';
 import { PartywallError } from '../../errors.ts';
 import { tenantSubject } from '../../keyring/data-keys.ts';
@@ -6,6 +7,7 @@ import type { BackupEraser, ErasedBackups, Erasing } from '../../tenants/erase/b
 import { eraseKind } from '../../tenants/erase/erase.ts';
 import { eraseWork } from '../../tenants/erase/erase-work.ts';
 import type { Archive } from '../archive.ts';
+import { countFiles, removeFiles } from '../files/remove-files.ts';
 import { ensureIdentity } from '../identity.ts';
 import { appendLedger, readLedger } from '../ledger/ledger.ts';
 import type { LedgerRecord } from '../ledger/ledger-object.ts';
@@ -37,7 +39,11 @@ export function backupEraser(open: () => Promise<OpenArchive>): BackupEraser {
     return work(archive).finally(() => archive.close());
   };
   return {
-    prepare: (operation, tenant) => opened((archive) => proveArchive(operation, archive, tenant)),
+    prepare: (operation, tenant) =>
+      opened(async (archive) => {
+        await proveArchive(operation, archive, tenant);
+        await countFiles(operation, tenant, archive);
+      }),
     announce: ({ database }, tenant) => opened((archive) => announce(archive, tenant, { status: 'erasing', at: database.clock() })),
     conclude: (erasing, certify) =>
       opened((archive) =>
@@ -62,6 +68,7 @@ async function eraseKeys(archive: OpenArchive, erasing: Erasing): Promise<Erased
   await archive.keys.refresh();
   const own = archive.keys.subjects().flatMap(({ subject: each, ref }) => (each === subject ? [ref] : []));
   const kept = keysBut(archive, own);
+  const files = await removeUploads(archive, erasing);
   const copy = await archive.keys.copied();
   await say('destroying the keys');
   const gone = await archive.keys.destroy(subject);
@@ -81,6 +88,7 @@ async function eraseKeys(archive: OpenArchive, erasing: Erasing): Promise<Erased
   await announce(archive, tenant, { status: 'erased', at: database.clock() });
   return {
     archive: identity,
+    ...(files !== null && { files }),
     refs,
     keys,
     keks,
@@ -90,6 +98,18 @@ async function eraseKeys(archive: OpenArchive, erasing: Erasing): Promise<Erased
     others: { of: others.of, visited: others.visited, opened: others.opened, without: others.without, damaged: others.damaged.length },
     ledger: (await readLedger(archive)).number,
   };
+}
+
+/** Null where the model names no place of files. A run after a crash counts what the first one found. */
+async function removeUploads(archive: OpenArchive, { operation, tenant, id, say }: Erasing): Promise<number | null> {
+  const { pool, model } = operation.database;
+  if (model.archive.files.size === 0) return null;
+  await say('removing files');
+  const { filesFound } = await readDetails(pool, id);
+  const found = typeof filesFound === 'number' ? filesFound : await countFiles(operation, tenant, archive);
+  await keepDetails(pool, id, { filesFound: found });
+  await removeFiles(operation, tenant, archive);
+  return found;
 }
 
 interface Unreadable {

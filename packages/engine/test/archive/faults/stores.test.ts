@@ -60,14 +60,8 @@ test.each(['store_full', 'store_unavailable', 'store_refused'] as const)(
 
 test('another keyring is told from a missing tenant, and nothing is changed by whoever holds it', async () => {
   const before = await state();
-  const other = await open({ keyring: path.join(folder, 'other-keyring'), escrow: path.join(folder, 'other-escrow') }).catch((error: unknown) => error);
-  if (other instanceof Error) expect(other).toMatchObject({ code: expect.stringMatching(/^(keyring_refused|key_missing|escrow_unverified)$/) });
-  else {
-    const stranger = other as OpenArchive; // it was opened
-    await expect(carryOut(operation, stranger, { kind: 'restore', tenant, backup: first })).rejects.toThrow(/key|signed/);
-    await expect(carryOut(operation, stranger, { kind: 'backup' })).rejects.toMatchObject({
-      code: expect.stringMatching(/^(archive_damaged|key_missing|keyring_refused)$/),
-    });
-  }
+  const stranger = await open({ keyring: path.join(folder, 'other-keyring'), escrow: path.join(folder, 'other-escrow') });
+  await expect(carryOut(operation, stranger, { kind: 'restore', tenant, backup: first })).rejects.toThrow(/in the keyring|the keyring has none/);
+  await expect(carryOut(operation, stranger, { kind: 'backup' })).rejects.toMatchObject({ code: 'archive_damaged' });
   expect(await state()).toEqual(before);
 });

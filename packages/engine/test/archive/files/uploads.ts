@@ -11,11 +11,11 @@ export function operationWith(control: ControlDatabase, model: TenancyModel, ope
   return { ...operation, database: { ...control, model } };
 }
 
-/** Every file below a folder with its content, links and folders left out. */
+/** Every file below a folder with its content; links, folders and drafts of restores that were killed left out. */
 export async function contents(folder: string): Promise<Record<string, string>> {
   const found: Record<string, string> = {};
   const entries = await fs.readdir(folder, { withFileTypes: true, recursive: true });
-  for (const entry of entries.filter((each) => each.isFile())) {
+  for (const entry of entries.filter((each) => each.isFile() && !each.name.startsWith('.partywall-'))) {
     const file = path.join(entry.parentPath, entry.name);
     found[path.relative(folder, file)] = (await fs.readFile(file)).toString('latin1');
   }
