@@ -9,6 +9,12 @@ create table partywall_control.archive_lineage (
   changed_at timestamptz not null default now()
 );
 
+-- Whose archive it is: kept with a backup, so that a database that was restored goes on with its own. One row, made by the first use.
+create table partywall_control.archive_owner (
+  id boolean primary key default true check (id),
+  owner uuid not null default gen_random_uuid()
+);
+
 -- Since when there is an archive, and when the schedule last looked at what is due. One row.
 create table partywall_control.backup_schedule (
   id boolean primary key default true check (id),

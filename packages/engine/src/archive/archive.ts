@@ -18,6 +18,7 @@ export interface Archive {
  *
  * ```
  * archive.json                      what this is: { format, version, id }
+ * owner.json                        which database it is of: { owner }
  * backups/<backup>/pages            the pages of the subjects that changed, one after the other
  * backups/<backup>/manifest.json    last: nothing exists until its manifest does
  * backups/<backup>/verified.json    it was found whole: what is not verified counts for nothing
@@ -28,6 +29,7 @@ export interface Archive {
  * ```
  */
 export const archiveObject = 'archive.json';
+export const ownerObject = 'owner.json';
 
 export function manifestObject(backup: string): string {
   return `backups/${backup}/manifest.json`;

@@ -3,6 +3,7 @@ import type { Operation } from '../../db/operation.ts';
 import { PartywallError } from '../../errors.ts';
 import type { TenantStatus } from '../../tenants/states.ts';
 import type { Archive } from '../archive.ts';
+import { claimArchive } from '../identity.ts';
 import { appendLedger, type Ledger, readLedger } from './ledger.ts';
 import type { LedgerRecord } from './ledger-object.ts';
 import { recoveredPrefix } from './recovered.ts';
@@ -19,11 +20,12 @@ export interface LedgerSync {
  * store was down. Called by the schedule, and by each backup.
  *
  * @throws PartywallError restore_refused (the database came from a backup and was not reconciled: its past must not become the ledger's present),
- *   store_unavailable, archive_damaged
+ *   backup_refused (the archive is another database's), store_unavailable, archive_damaged
  */
 export async function syncLedger(operation: Operation, archive: Archive): Promise<LedgerSync> {
   const { pool, clock } = operation.database;
   await refuseUnreconciled(pool);
+  await claimArchive(pool, archive.store);
   const ledger = await readLedger(archive);
   const current = await currentStates(pool);
   const records = changedRecords(ledger, current, clock());
