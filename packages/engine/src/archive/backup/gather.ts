@@ -30,14 +30,15 @@ export interface Gathered {
   close(): void;
 }
 
-/** Records in memory at once; a subject with more is a group by itself. */
-const recordsMax = 300_000;
+/** Records in memory at once, about 1 KB each; a subject with more is a group by itself. Each group looks through the files once more. */
+const recordsMax = 60_000;
 const readAtOnceBytes = 1024 ** 2;
 
 export function openGathered(files: readonly SpillFiles[], subjects: number): Gathered {
   const chunks = files.map((file) => openSync(file.chunks, 'r'));
   const counts = new Uint32Array(subjects);
-  for (const { records } of files) for (const record of recordsIn(records)) counts[record.subject] = (counts[record.subject] ?? 0) + 1;
+  for (const { records } of files)
+    for (const record of recordsIn(records, { from: 0, to: subjects })) counts[record.subject] = (counts[record.subject] ?? 0) + 1;
   return {
     *groups() {
       for (let from = 0; from < subjects; ) {
@@ -68,8 +69,7 @@ function segmentsOf(files: readonly SpillFiles[], from: number, to: number): Map
   for (const [file, { records }] of files.entries()) {
     // One thread writes all chunks of a segment, in order, between those of others.
     const open = new Map<string, ChunkRecord[]>();
-    for (const record of recordsIn(records)) {
-      if (record.subject < from || record.subject >= to) continue;
+    for (const record of recordsIn(records, { from, to })) {
       const name = `${record.subject} ${record.source} ${record.part}`;
       const chunks = open.get(name) ?? [];
       chunks.push(record);
@@ -99,7 +99,8 @@ function segmentOf(chunks: readonly ChunkRecord[], mac: string, file: number): S
   };
 }
 
-function* recordsIn(file: string): Generator<ChunkRecord> {
+/** Those of the subjects from one up to another; the rest is not even decoded. */
+function* recordsIn(file: string, { from, to }: { readonly from: number; readonly to: number }): Generator<ChunkRecord> {
   const handle = openSync(file, 'r');
   try {
     const buffer = Buffer.allocUnsafe(10_000 * recordBytes);
@@ -107,7 +108,10 @@ function* recordsIn(file: string): Generator<ChunkRecord> {
       const read = readSync(handle, buffer, 0, buffer.length, at);
       if (read < recordBytes) return;
       const whole = read - (read % recordBytes);
-      for (let record = 0; record < whole; record += recordBytes) yield decodeRecord(buffer, record);
+      for (let record = 0; record < whole; record += recordBytes) {
+        const subject = buffer.readUInt32LE(record);
+        if (subject >= from && subject < to) yield decodeRecord(buffer, record);
+      }
       at += whole;
     }
   } finally {
