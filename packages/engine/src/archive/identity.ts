@@ -30,14 +30,22 @@ export async function ensureIdentity(store: Store): Promise<string> {
  * @throws PartywallError backup_refused: it is another database's
  */
 export async function claimArchive(pool: pg.Pool, store: Store): Promise<void> {
-  await pool.query('insert into partywall_control.archive_owner default values on conflict do nothing');
-  const { rows } = await pool.query<{ owner: string }>('select o.owner from partywall_control.archive_owner o');
-  const own = rows[0]?.owner ?? '';
+  const own = (await readOwner(pool)) ?? (await makeOwner(pool));
   const found = ownership.safeParse(await first(store, ownerObject, { owner: own }));
   if (found.success && found.data.owner === own) return;
   throw new PartywallError('backup_refused', `using the archive in ${store.description}: it is another database's`, {
     hint: 'give each database an archive of its own: another folder, bucket or prefix in PARTYWALL_ARCHIVE',
   });
+}
+
+async function makeOwner(pool: pg.Pool): Promise<string | undefined> {
+  await pool.query('insert into partywall_control.archive_owner default values on conflict do nothing');
+  return readOwner(pool);
+}
+
+async function readOwner(pool: pg.Pool): Promise<string | undefined> {
+  const { rows } = await pool.query<{ owner: string }>('select o.owner from partywall_control.archive_owner o');
+  return rows[0]?.owner;
 }
 
 /** What is stored under the name; `fresh`, where nothing is. */
