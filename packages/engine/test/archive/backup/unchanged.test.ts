@@ -191,8 +191,11 @@ describe('marks are not believed', () => {
 
   test('in a copy of the database, which has the row that says which history it is of', async () => {
     await backUp();
-    const { rows } = await database.query<{ lineage: string; backup: string }>('select lineage, backup from partywall_control.archive_lineage');
+    const { rows } = await database.query<{ lineage: string; backup: string; owner: string }>(
+      'select lineage, backup, owner from partywall_control.archive_lineage, partywall_control.archive_owner',
+    );
     const copy = await controlDatabase();
+    await copy.database.query('insert into partywall_control.archive_owner (owner) values ($1)', [rows[0]?.owner]);
     await copy.database.query('insert into partywall_control.archive_lineage (lineage, backup) values ($1, $2)', [rows[0]?.lineage, rows[0]?.backup]);
     const report = await runBackup(operation({ database: { ...copy.control, keyring: control.keyring } }), archive, { reason: 'by hand' });
     expect(report).toMatchObject({ base: null, unchanged: 0 });
