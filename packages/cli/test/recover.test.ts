@@ -32,9 +32,10 @@ beforeAll(async () => {
 });
 
 test('a database that is lost comes back from the command line, and the ledger decides who is let in', async () => {
-  expect((await run('ledger', 'sync')).stdout).toContain('wrote 2 records');
+  // The backup brought the ledger up.
+  expect((await run('ledger', 'sync')).stdout).toContain('compared 2 tenants, wrote 0 records');
   expect((await run('tenants', 'suspend', globex, '--reason', 'unpaid')).status).toBe(0);
-  expect((await run('ledger', 'sync', '--json')).status).toBe(0);
+  expect((await run('ledger', 'sync')).stdout).toContain('wrote 1 record');
   expect((await run('ledger', 'list')).stdout).toMatch(new RegExp(`${globex} {2}suspended`));
 
   const dry = await run('recover', '--into', target.url, '--dry-run');
