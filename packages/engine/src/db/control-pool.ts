@@ -12,7 +12,7 @@ export function controlPool(url: string, options: { readonly purpose: string; re
     application_name: `partywall ${options.purpose}`,
     max: options.max ?? connectionsMax,
     connectionTimeoutMillis: connectTimeoutMs,
-    options: `-c search_path= -c DateStyle=ISO -c TimeZone=UTC -c IntervalStyle=postgres -c extra_float_digits=1 -c bytea_output=hex -c statement_timeout=${statementTimeoutMs}`,
+    options: `-c search_path= -c DateStyle=ISO -c TimeZone=UTC -c IntervalStyle=postgres -c extra_float_digits=1 -c bytea_output=hex -c jit=off -c statement_timeout=${statementTimeoutMs}`,
   });
   // A lost idle connection is replaced by the next query that needs one; without a listener it would end the process.
   pool.on('error', () => undefined);

@@ -32,8 +32,13 @@ export function planReading({ sources, marks, changes, texts }: ReadingInput): T
     const rows = marks[number]?.rows ?? new Float64Array();
     const wanted = changes.wanted[number] ?? new Uint8Array();
     const read = [...rows.keys()].filter((subject) => wanted[subject] === 1 && (rows[subject] ?? 0) > 0);
-    const total = rows.reduce((sum, each) => sum + each, 0);
-    const plan = { table: source.name, rows: total, changed: read.length };
+    const counted = rows.reduce((sum, each) => sum + each, 0);
+    // Where only some tenants are asked for, the others' rows were not counted.
+    const total = Math.max(
+      counted,
+      source.leaves.reduce((sum, { estimatedRows }) => sum + estimatedRows, 0),
+    );
+    const plan = { table: source.name, rows: counted, changed: read.length };
     if (read.length === 0) return { ...plan, reading: 'nothing', units: [] };
     const changedRows = read.reduce((sum, subject) => sum + (rows[subject] ?? 0), 0);
     // The platform's rows here are those of unknown tenants, or of none: no index finds them.

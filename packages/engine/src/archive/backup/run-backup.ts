@@ -237,8 +237,10 @@ async function readRows(
   }
 }
 
-function readerStarts({ options, id, snapshot }: BackupRun, subjects: readonly BackupSubject[], folder: string): ReaderStart[] {
-  const workers = Math.min(workersMax, Math.max(1, options.workers ?? Math.min(defaultWorkersMax, os.availableParallelism())));
+function readerStarts({ input, options, id, snapshot }: BackupRun, subjects: readonly BackupSubject[], folder: string): ReaderStart[] {
+  // To start a thread takes longer than to read a tenant.
+  const useful = Math.min(defaultWorkersMax, os.availableParallelism(), input.tenants?.length ?? defaultWorkersMax);
+  const workers = Math.min(workersMax, Math.max(1, options.workers ?? useful));
   const memoryBytes = Math.floor((options.memoryBytes ?? defaultMemoryBytes) / workers);
   return Array.from({ length: workers }, (_, at) => ({
     connection: snapshot.connection,

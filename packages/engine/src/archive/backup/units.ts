@@ -31,6 +31,10 @@ function rangesOf(leaf: TableFacts): Range[] {
   }));
 }
 
+function wholeLeaf(leaf: TableFacts): Range {
+  return { leaf, from: 0, to: undefined, share: leaf.bytes };
+}
+
 /** Which tenants' rows a backup is of, where it is not all: their keys. */
 export type Scope = readonly string[] | undefined;
 
@@ -41,7 +45,9 @@ export type Scope = readonly string[] | undefined;
  */
 export function marksUnits(source: Source, number: number, scope: Scope): MarksUnit[] {
   const owner = ownerSql(source);
-  return source.leaves.flatMap(rangesOf).map((range) => {
+  // By index a range of blocks would only be a condition more.
+  const ranges = scope && isIndexed(source) ? source.leaves.map(wholeLeaf) : source.leaves.flatMap(rangesOf);
+  return ranges.map((range) => {
     const seed = `(t.xmin::text::bigint + (${seedOf(range.leaf)}))`;
     const conditions = [...rangeConditions(range), ...scopeConditions(source, scope)];
     return {
@@ -87,7 +93,7 @@ export function tenantUnits(
   const groups = Array.from({ length: Math.ceil(tenants.length / tenantsAtOnce) }, (_, at) => tenants.slice(at * tenantsAtOnce, (at + 1) * tenantsAtOnce));
   return source.leaves.flatMap((leaf, part) =>
     groups.map((group) => {
-      const range = { leaf, from: 0, to: undefined, share: (leaf.bytes * group.length) / Math.max(group.length, wanted.length - 1) };
+      const range = { ...wholeLeaf(leaf), share: (leaf.bytes * group.length) / Math.max(group.length, wanted.length - 1) };
       return rowsUnit(source, number, { part, wanted, range, conditions: scopeConditions(source, group) });
     }),
   );
