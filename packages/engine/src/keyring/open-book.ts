@@ -49,8 +49,21 @@ export function sharedBook({ book: own, escrow: copyStore, source, keyring, apar
 
   const open = async (copy: Copy, place: Store): Promise<KeyBook> => {
     const hash = sha256(copy.stored);
-    if (opened?.hash !== hash) opened = { hash, book: await openBook(copy.stored, source, place.description) };
+    if (opened?.hash !== hash) opened = { hash, book: await unlessReplaced(place, copy, () => openBook(copy.stored, source, place.description)) };
     return opened.book;
+  };
+
+  /** Again, where somebody else wrote meanwhile. */
+  const retried = async <Result>(work: () => Promise<Result>): Promise<Result> => {
+    for (let made = 1; ; made += 1) {
+      signal?.throwIfAborted();
+      try {
+        return await work();
+      } catch (error) {
+        if (!isConflict(error) || made === attemptsMax) throw error;
+        await pause();
+      }
+    }
   };
 
   const copies = async (elsewhere: Store): Promise<Copies> => {
@@ -84,7 +97,7 @@ export function sharedBook({ book: own, escrow: copyStore, source, keyring, apar
     await verifyEscrowedFiles(keyring, elsewhere, book?.destroyed ?? []);
     if (!contents) return book;
     const next: KeyBook = { ...contents, generation: (book?.generation ?? 0) + 1, previous: seen.escrow ? sha256(seen.escrow.stored) : null };
-    const stored = await sealBook(next, source);
+    const stored = await unlessReplaced(elsewhere, seen.escrow, () => sealBook(next, source));
     await replaceCopy(elsewhere, seen.escrow, stored);
     await carryForward(own, seen.book, stored);
     opened = { hash: sha256(stored), book: next };
@@ -94,25 +107,19 @@ export function sharedBook({ book: own, escrow: copyStore, source, keyring, apar
   const changed = async (elsewhere: Store, change: Change): Promise<KeyBook | undefined> => {
     if (!probed) await probeEscrow(elsewhere, [own, ...apart]);
     probed = true;
-    for (let made = 1; ; made += 1) {
-      signal?.throwIfAborted();
-      try {
-        return await attempt(elsewhere, change);
-      } catch (error) {
-        if (!isConflict(error) || made === attemptsMax) throw error;
-        await pause();
-      }
-    }
+    return retried(() => attempt(elsewhere, change));
+  };
+
+  const read = async (): Promise<KeyBook | undefined> => {
+    const copy = await readCopy(own);
+    if (copy) return open(copy, own);
+    // The first write reached escrow and nothing else.
+    const copied = escrow && (await readCopy(escrow));
+    return copied && judgeCopies({ book: copy, escrow: copied }).kind === 'interrupted' ? open(copied, escrow) : undefined;
   };
 
   return {
-    read: async () => {
-      const copy = await readCopy(own);
-      if (copy) return open(copy, own);
-      // The first write reached escrow and nothing else.
-      const copied = escrow && (await readCopy(escrow));
-      return copied && judgeCopies({ book: copy, escrow: copied }).kind === 'interrupted' ? open(copied, escrow) : undefined;
-    },
+    read: () => retried(read),
     state: async () => {
       if (!escrow) return { kind: 'differs', reason: 'there is no escrow: PARTYWALL_ESCROW is not set' };
       return judgeCopies(await copies(escrow));
@@ -123,4 +130,17 @@ export function sharedBook({ book: own, escrow: copyStore, source, keyring, apar
       return changed(escrow, change);
     },
   };
+}
+
+/**
+ * Key-encryption keys are destroyed once both copies of the keybook do without them. Whoever misses one has read a copy that is not there any more, or has
+ * lost it for good: the copy that is there now tells which.
+ */
+async function unlessReplaced<Result>(place: Store, copy: Copy | undefined, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof PartywallError) || error.code !== 'keyring_refused' || (await place.head(bookObject))?.tag === copy?.tag) throw error;
+    throw new PartywallError('store_conflict', `reading the keybook of ${place.description}: another one was put in its place meanwhile`, { cause: error });
+  }
 }
