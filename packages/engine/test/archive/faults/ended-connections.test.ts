@@ -33,10 +33,10 @@ async function stateOf(tenant: string): Promise<unknown> {
   return [rows, await contents(path.join(uploads, tenant))];
 }
 
-/** What a fast shutdown does to whoever is connected: 57P01 in the middle of anything. */
+/** What a fast shutdown does to whoever is connected: 57P01 in the middle of anything. They are gone when it returns: who comes afterwards meets none of them. */
 async function endConnections(): Promise<number> {
   const { rows } = await database.query<{ ended: number }>(
-    `select count(pg_terminate_backend(pid))::int as ended from pg_stat_activity
+    `select count(pg_terminate_backend(pid, 10000))::int as ended from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and usename <> (select rolname from pg_roles where rolsuper and rolname = current_user)`,
   );
   return rows[0]?.ended ?? 0;
