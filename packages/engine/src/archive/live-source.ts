@@ -7,11 +7,11 @@ import type { TenancyModel } from '../model/model.ts';
 import { quoted } from '../model/table-name.ts';
 import { directoryEntry, openTransfer, pinTexts } from '../tenants/transfer/session.ts';
 import { only, rowsQuery, scopedRelations, type TransferTable, transferTables } from '../tenants/transfer/tables.ts';
+import { wholeLines } from './export/whole-lines.ts';
 import type { SourceTable, TenantSource } from './tenant-source.ts';
 
 /** A table that is being rebuilt is waited for this long. */
 const lockTimeoutMs = 10_000;
-const newline = 0x0a;
 
 /** The rows that a tenant has in the live database, as of one snapshot, on a connection of its own. */
 export interface LiveSource extends TenantSource {
@@ -95,18 +95,4 @@ async function openSnapshot(client: pg.ClientBase, model: TenancyModel, tenant: 
     });
   }
   return tables;
-}
-
-/** Cuts after the last newline byte of each piece: it ends a row and occurs nowhere else. */
-async function* wholeLines(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let rest: Buffer[] = [];
-  for await (const piece of pieces) {
-    const end = piece.lastIndexOf(newline) + 1;
-    if (end === 0) {
-      rest.push(piece);
-      continue;
-    }
-    yield rest.length === 0 ? piece.subarray(0, end) : Buffer.concat([...rest, piece.subarray(0, end)]);
-    rest = end === piece.length ? [] : [piece.subarray(end)];
-  }
 }
