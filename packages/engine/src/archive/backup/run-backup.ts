@@ -11,7 +11,6 @@ import { type DataClass, dataClasses } from '../format/manifest.ts';
 import { isUnreconciled, syncLedger } from '../ledger/sync-ledger.ts';
 import { schemaTable } from '../read/backup-source.ts';
 import { backupIds } from '../read/list-backups.ts';
-import { writeSchema } from '../schema/schema-document.ts';
 import { backupFailure } from './backup-failure.ts';
 import { findPredecessors, type Predecessors, unlessDamaged } from './base.ts';
 import { type Changes, type ChangesInput, compare, everything } from './changes.ts';
@@ -130,7 +129,7 @@ async function backUp(run: BackupRun): Promise<BackupReport> {
   try {
     const starts = readerStarts(run, subjects, work.folder);
     readers = await startReaders(starts, operation.signal);
-    const schema = writeSchema(snapshot.schema);
+    const { schema } = snapshot;
     const { predecessors, ...read } = await readAll(run, readers, { sources, subjects, predecessors: earlier, schema });
     if (input.dryRun) return reportOf(run, { ...read, predecessors, sources, subjects, stored: undefined });
     await readers.finish();

@@ -8,7 +8,7 @@ import { PartywallError } from '../../errors.ts';
 import { assertModelComplete } from '../../model/check.ts';
 import { quoted, tableName } from '../../model/table-name.ts';
 import { schemaDdl } from '../schema/schema-ddl.ts';
-import { type SchemaDdl, writeSchema } from '../schema/schema-document.ts';
+import { schemaFingerprint, writeSchema } from '../schema/schema-document.ts';
 import { type Lineage, readLineage } from './base.ts';
 import { pinReading, readTextSettings } from './pinned-settings.ts';
 import { type Allowance, ownSchemas, type Sources, sourcesOf } from './sources.ts';
@@ -23,8 +23,11 @@ export interface Snapshot {
   readonly settings: Readonly<Record<string, string>>;
   readonly sources: Sources['sources'];
   readonly left: readonly string[];
-  readonly schema: SchemaDdl;
-  /** The mark of the schema's text. */
+  /** The document of the schema. */
+  readonly schema: string;
+  /** Of its statements alone, for the manifest. */
+  readonly schemaFingerprint: string;
+  /** SHA-256 of all of it, hex. */
   readonly schemaMark: string;
   /** Facts beside a row that its text depends on. */
   readonly textFacts: string;
@@ -133,7 +136,8 @@ async function attemptSnapshot(client: pg.Client, { model, clock }: Operation['d
   }
   const { sources, left, refused } = sourcesOf(model, catalog, facts);
   const unread = new Set(refused.map(({ what }) => what));
-  const schema = await schemaDdl(client);
+  const ddl = await schemaDdl(client);
+  const schema = writeSchema(ddl);
   const tenants = await client.query<{ tenant: string }>('select tenant_id::text as tenant from partywall.registry order by 1');
   return {
     name: rows[0]?.name ?? '',
@@ -144,7 +148,8 @@ async function attemptSnapshot(client: pg.Client, { model, clock }: Operation['d
     sources: sources.map((source) => ({ ...source, leaves: source.leaves.filter(({ unlogged }) => !unlogged) })),
     left: [...left, ...[...unread].map((what) => `left out, as allowed: ${what}`)],
     schema,
-    schemaMark: createHash('sha256').update(writeSchema(schema)).digest('hex'),
+    schemaFingerprint: schemaFingerprint(ddl),
+    schemaMark: createHash('sha256').update(schema).digest('hex'),
     textFacts: await readTextFacts(client),
     lineage: await readLineage(client),
     tenants: tenants.rows.map(({ tenant }) => tenant),

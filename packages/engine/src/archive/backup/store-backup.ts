@@ -11,7 +11,6 @@ import { type PageTable, pageFormat } from '../format/page.ts';
 import { signManifest } from '../format/signed-manifest.ts';
 import { ensureIdentity } from '../identity.ts';
 import { schemaTable } from '../read/backup-source.ts';
-import { schemaFingerprint } from '../schema/schema-document.ts';
 import { lineageText, type Predecessors } from './base.ts';
 import { pageOf } from './changes.ts';
 import { type Gathered, openGathered, type SpilledSegment } from './gather.ts';
@@ -176,7 +175,7 @@ function describe(
     reason: input.reason,
     at: snapshot.at.toISOString(),
     model: modelFingerprint(operation.database.model),
-    schema: schemaFingerprint(snapshot.schema),
+    schema: snapshot.schemaFingerprint,
     tables: [...tables, schema, ...filesTables(files?.places.map(({ name }) => name) ?? [])],
     sequences: [...sequences],
     left: [...snapshot.left, ...predecessors.damage, ...strays(sources, marks, input.tenants === undefined), ...(files ? filesLeft(files) : [])],
