@@ -15,7 +15,7 @@ import { provisionKey } from '../../tenants/provision-names.ts';
 import { triggersOf } from '../../tenants/transfer/changes.ts';
 import type { StagedTable } from '../../tenants/transfer/difference-sql.ts';
 import { restoringSetting } from '../../tenants/transfer/restoring-sql.ts';
-import { openTransfer, pinTexts } from '../../tenants/transfer/session.ts';
+import { inTransfer, pinTexts } from '../../tenants/transfer/session.ts';
 import { sourceTables } from '../live-source.ts';
 import { alignSource } from '../restore/align.ts';
 import { stageSource } from '../restore/stage-source.ts';
@@ -79,17 +79,9 @@ export interface CloneReport {
  */
 export async function cloneTenant(operation: Operation, source: TenantSource, input: CloneInput, options: CloneOptions = {}): Promise<CloneReport> {
   if (provisionKey(input.name) === '') throw new PartywallError('input_invalid', 'reading the name of the clone: it is empty');
-  const { client, close } = await openTransfer(operation.database);
   try {
-    const report = await clone(client, { operation, source, input, options });
-    close(true);
-    return report;
+    return await inTransfer(operation.database, (client) => clone(client, { operation, source, input, options }));
   } catch (error) {
-    const usable = await client.query('rollback').then(
-      () => error instanceof PartywallError,
-      () => false,
-    );
-    close(usable);
     throw refusedByRows(error, `cloning tenant ${source.tenant}`);
   }
 }

@@ -11,7 +11,7 @@ import { findConflicts } from '../../tenants/transfer/conflicts.ts';
 import type { StagedTable } from '../../tenants/transfer/difference-sql.ts';
 import { restoringSetting } from '../../tenants/transfer/restoring-sql.ts';
 import { raiseSequences } from '../../tenants/transfer/sequences.ts';
-import { openTransfer, pinTexts } from '../../tenants/transfer/session.ts';
+import { inTransfer, pinTexts } from '../../tenants/transfer/session.ts';
 import type { TransferTable } from '../../tenants/transfer/tables.ts';
 import { tenantLockPrefix } from '../../wall/runtime.ts';
 import type { CloneIdentity } from '../clone/fill-sql.ts';
@@ -70,17 +70,9 @@ export interface CopyReport {
  * @throws PartywallError restore_conflict (each line names rows or columns), move_refused (the tenant is at home there), transfers_busy
  */
 export async function copyTenantInto(operation: Operation, source: TenantSource, input: CopyInput): Promise<CopyReport> {
-  const { client, close } = await openTransfer(operation.database);
   try {
-    const report = await copy(client, { operation, source, input });
-    close(true);
-    return report;
+    return await inTransfer(operation.database, (client) => copy(client, { operation, source, input }));
   } catch (error) {
-    const usable = await client.query('rollback').then(
-      () => error instanceof PartywallError,
-      () => false,
-    );
-    close(usable);
     throw refusedByRows(error, `copying tenant ${source.tenant}`);
   }
 }

@@ -75,7 +75,7 @@ export type UndoBackup = (tenant: string) => Promise<string>;
  * derived: a list), transfers_busy, and what the source throws
  */
 export function planRestore(operation: Operation, source: TenantSource, input: RestoreInput = {}, options: RestoreOptions = {}): Promise<RestorePlan> {
-  return inTransfer(operation, async (client) => {
+  return onSessionOfItsOwn(operation, async (client) => {
     const catalog = await readCatalog(client);
     await client.query('begin isolation level read committed');
     const { plan } = await prepare(client, operation, source, { input, options, catalog });
@@ -116,7 +116,7 @@ export async function applyRestore(operation: Operation, source: TenantSource, i
   const { tenant } = source;
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await inTransfer(operation, (client) => apply(client, operation, source, { input, options }));
+      return await onSessionOfItsOwn(operation, (client) => apply(client, operation, source, { input, options }));
     } catch (error) {
       const state = sqlState(error);
       if (attempt < attemptsMax && (state === '40001' || state === '40P01')) continue;
@@ -244,7 +244,7 @@ async function lockSession(client: pg.ClientBase, tenant: string): Promise<void>
  *
  * @throws PartywallError transfers_busy
  */
-async function inTransfer<Result>({ database }: Operation, work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> {
+async function onSessionOfItsOwn<Result>({ database }: Operation, work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> {
   const { client, close } = await openTransfer(database);
   try {
     return await work(client);

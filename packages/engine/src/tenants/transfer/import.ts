@@ -10,7 +10,7 @@ import { findConflicts } from './conflicts.ts';
 import { hashTenant } from './export.ts';
 import { readExport } from './read-export.ts';
 import { raiseSequences } from './sequences.ts';
-import { directoryEntry, openTransfer, pinTexts } from './session.ts';
+import { directoryEntry, inTransfer, pinTexts } from './session.ts';
 import { alignTables, stageRows } from './stage.ts';
 import { transferTables } from './tables.ts';
 
@@ -54,22 +54,7 @@ export interface ImportReport extends ImportPlan {
 export async function importTenant(operation: Operation, input: ImportInput, options: ImportOptions = {}): Promise<ImportReport> {
   const reader = await readExport(input.source);
   const { id: tenant } = reader.header.tenant;
-  const { client, close } = await openTransfer(operation.database);
-  try {
-    const report = await restore(client, operation, { reader, tenant, dryRun: input.dryRun ?? false }, options);
-    close(true);
-    return report;
-  } catch (error) {
-    // What the server refused leaves a connection that can be used again.
-    const usable =
-      error instanceof PartywallError &&
-      (await client.query('rollback').then(
-        () => true,
-        () => false,
-      ));
-    close(usable);
-    throw error;
-  }
+  return inTransfer(operation.database, (client) => restore(client, operation, { reader, tenant, dryRun: input.dryRun ?? false }, options));
 }
 
 interface Work {

@@ -71,6 +71,30 @@ export async function openTransfer({ pool }: ControlDatabase): Promise<Transfer>
   };
 }
 
+/**
+ * Runs `work` on a connection for a whole tenant. Where it fails what it began is rolled back, and what the server refused leaves a connection that can be used again.
+ *
+ * @throws PartywallError transfers_busy, and what `work` throws
+ */
+export async function inTransfer<Result>(database: ControlDatabase, work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> {
+  const { client, close } = await openTransfer(database);
+  try {
+    const result = await work(client);
+    close(true);
+    return result;
+  } catch (error) {
+    // After anything unforeseen a COPY may be under way, behind which a statement would wait.
+    const usable =
+      error instanceof PartywallError &&
+      (await client.query('rollback').then(
+        () => true,
+        () => false,
+      ));
+    close(usable);
+    throw error;
+  }
+}
+
 export interface DirectoryEntry {
   readonly name: string;
   readonly status: string;
