@@ -77,9 +77,11 @@ create table files (
   size_bytes bigint not null check (size_bytes > 0)
 );`;
 
-/** `more` adds tables of the test's own, and their lines of the model. */
-export async function controlDatabase(more: { readonly schema?: string; readonly tables?: TenancyConfig['tables'] } = {}): Promise<ControlFixture> {
-  const database = await createDatabase();
+/** `more` adds tables of the test's own, and their lines of the model; `clusterUrl` is of a server of the test's own. */
+export async function controlDatabase(
+  more: { readonly schema?: string; readonly tables?: TenancyConfig['tables']; readonly clusterUrl?: string } = {},
+): Promise<ControlFixture> {
+  const database = await createDatabase({ ...(more.clusterUrl !== undefined && { clusterUrl: more.clusterUrl }) });
   await database.query(`${controlSchema}${more.schema ?? ''}`);
   const id = suffix();
   const { rows } = await database.query<{ owner: string }>('select current_user as owner');

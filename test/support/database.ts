@@ -9,31 +9,41 @@ export interface TestDatabase {
   readonly url: string;
   /** Connection string of another role; the test cluster trusts every role without a password. */
   urlAs(role: string): string;
-  /** Runs statements as the superuser over one shared connection. */
+  /** Runs statements as the superuser over one shared connection, which is made anew where the server ended it. */
   query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: unknown[]): Promise<pg.QueryResult<Row>>;
 }
 
 /**
- * Creates a database for this test file, from `template` when given. Roles are shared by the whole cluster, so
- * role names in tests carry `suffix()`.
+ * Creates a database for this test file, from `template` when given, on the cluster that all share or on one of the test's own. Roles are shared by
+ * the whole cluster, so role names in tests carry `suffix()`.
  */
-export async function createDatabase(options: { template?: string } = {}): Promise<TestDatabase> {
-  const clusterUrl = inject('clusterUrl');
+export async function createDatabase(options: { template?: string; clusterUrl?: string } = {}): Promise<TestDatabase> {
+  const clusterUrl = options.clusterUrl ?? inject('clusterUrl');
   const name = `t_${suffix()}`;
   await onCluster(clusterUrl, `create database ${ident(name)}${options.template ? ` template ${ident(options.template)}` : ''}`);
   const url = withDatabase(clusterUrl, name);
-  const client = new pg.Client(url);
-  client.on('error', () => undefined); // the database is dropped with force below, which ends this session
-  await client.connect();
+  let client: pg.Client | undefined;
+  const connect = async (): Promise<pg.Client> => {
+    const fresh = new pg.Client(url);
+    fresh.on('error', () => undefined); // the database is dropped with force below, which ends this session
+    fresh.on('end', () => {
+      client = undefined;
+    });
+    await fresh.connect();
+    client = fresh;
+    return fresh;
+  };
+  await connect();
   afterAll(async () => {
-    await client.end();
+    await client?.end();
     await onCluster(clusterUrl, `drop database if exists ${ident(name)} with (force)`);
   });
   return {
     name,
     url,
     urlAs: (role) => withUser(url, role),
-    query: (text, values) => client.query(text, values),
+    query: <Row extends pg.QueryResultRow>(text: string, values?: unknown[]) =>
+      client ? client.query<Row>(text, values) : connect().then((fresh) => fresh.query<Row>(text, values)),
   };
 }
 
