@@ -2,15 +2,22 @@ import { createHash } from 'node:crypto';
 import { PartywallError } from '../../errors.ts';
 import { isSignedBy, type SigningKey } from '../../keyring/signing.ts';
 import { canonicalJson } from './canonical-json.ts';
-import { type Manifest, manifestFormat, manifestMajor, signedManifest } from './manifest.ts';
+import { type Manifest, manifestFormat, manifestMajor, type SignedManifest, signedManifest } from './manifest.ts';
 
 /** A manifest of ten thousand tenants is about 5 MB. */
 export const manifestBytesMax = 1024 ** 3;
 
 /** The object as it is stored. */
 export function signManifest(manifest: Manifest, key: SigningKey): Buffer {
-  const ed25519 = key.sign(canonicalJson(manifest)).toString('base64');
-  return Buffer.from(canonicalJson({ manifest, signature: { key: key.id, ed25519 } }));
+  const body = canonicalJson(manifest);
+  return Buffer.from(`${bodyBegins}${body}${endOf({ key: key.id, ed25519: key.sign(body).toString('base64') })}`);
+}
+
+/** The manifest is nearly all of the object: its form is made once, or cut out where it was read. */
+const bodyBegins = '{"manifest":';
+
+function endOf(signature: SignedManifest['signature']): string {
+  return `,"signature":${canonicalJson(signature)}}`;
 }
 
 /** What the next manifest holds of this one. */
@@ -38,10 +45,12 @@ export function parseManifest(stored: Buffer, id: string, publicKeys: ReadonlyMa
   const parsed = signedManifest.safeParse(written);
   if (!parsed.success) throw damaged(`it is malformed at ${parsed.error.issues[0]?.path.join('.')}`);
   const { manifest, signature } = parsed.data;
-  if (canonicalJson(parsed.data) !== text) throw damaged('it is not in the form in which it was written');
+  // Parsing leaves everything as it is but the order of members, and in order it takes a tenth of the time.
+  if (canonicalJson(written as SignedManifest) !== text) throw damaged('it is not in the form in which it was written');
   const publicKey = publicKeys.get(signature.key);
   if (publicKey === undefined) throw damaged(`it is signed with ${signature.key}, which is not in the keyring`);
-  if (!isSignedBy(publicKey, canonicalJson(manifest), Buffer.from(signature.ed25519, 'base64'))) throw damaged('its signature is not of this content');
+  const body = text.slice(bodyBegins.length, -endOf(signature).length);
+  if (!isSignedBy(publicKey, body, Buffer.from(signature.ed25519, 'base64'))) throw damaged('its signature is not of this content');
   if (manifest.id !== id) throw damaged(`it is the manifest of backup ${manifest.id}`);
   return manifest;
 }
