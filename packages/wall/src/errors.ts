@@ -51,6 +51,42 @@ export const wallErrors = {
     message: 'the statement cannot run safely on a pooled connection, or in a tenant’s context',
     hint: 'the message says why, and what to use instead',
   },
+  unauthenticated: {
+    sqlstate: null,
+    status: 401,
+    message: 'the request carries no credential that holds',
+    hint: 'send a bearer token, or sign in',
+  },
+  tenant_foreign: {
+    sqlstate: null,
+    status: 403,
+    message: 'the request names a tenant that you do not belong to',
+    hint: 'name a tenant of the credential, or none',
+  },
+  tenant_required: {
+    sqlstate: null,
+    status: 400,
+    message: 'the request has to name its tenant',
+    hint: 'send the header X-Tenant-ID',
+  },
+  tenant_unselected: {
+    sqlstate: null,
+    status: 409,
+    message: 'no organization is selected',
+    hint: 'select one, or name it in the header X-Tenant-ID',
+  },
+  unit_foreign: {
+    sqlstate: null,
+    status: 403,
+    message: 'the business unit does not belong to your tenant',
+    hint: 'name a unit of the tenant, or none',
+  },
+  source_blocked: {
+    sqlstate: null,
+    status: 429,
+    message: 'too many attempts on other tenants came from this address',
+    hint: 'wait as long as Retry-After says; an operator lifts it with `partywall attempts unblock`',
+  },
 } as const satisfies Record<string, { sqlstate: string | null; status: number; message: string; hint: string }>;
 
 export type WallErrorCode = keyof typeof wallErrors;
@@ -176,6 +212,11 @@ export class StatementRefusedError extends WallError {
   constructor(options?: WallErrorOptions) {
     super('statement_refused', options);
   }
+}
+
+/** A request was refused before its handler ran. The message is made for whoever sent it: no internals, nothing of another tenant. */
+export class RequestRefusedError extends WallError {
+  override readonly name = 'RequestRefusedError';
 }
 
 const bySqlstate: Readonly<Record<string, new (options?: WallErrorOptions) => WallError>> = {

@@ -3,6 +3,7 @@ export {
   CrossTenantError,
   QuotaExceededError,
   type QuotaNumbers,
+  RequestRefusedError,
   StatementRefusedError,
   TenantCancelledError,
   TenantContextError,
