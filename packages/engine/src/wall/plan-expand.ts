@@ -19,6 +19,7 @@ import { wallName } from './names.ts';
 import { operationsSql } from './operations-sql.ts';
 import type { Backfill, StepAction, WallStep } from './plan.ts';
 import { roleStatements } from './roles.ts';
+import { observerGrants } from './runtime/rollout-sql.ts';
 import { runtimeGrants, runtimeLock, runtimeSql } from './runtime.ts';
 import { tenantColumn, type WantedTable, type WantedUnique, type WantedWall } from './shape.ts';
 
@@ -63,6 +64,7 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
     `grant execute on all functions in schema partywall to ${ident(service)}`,
     `grant select on partywall.orphaned_data_summary to ${ident(system)}`,
     `grant execute on function partywall.orphaned_rows() to ${ident(system)}`,
+    ...observerGrants(system),
     ...register,
   ];
   const fingerprint = runtimeFingerprint(statements);

@@ -1,4 +1,5 @@
 import { dollarQuote, ident, literal } from '../db/sql.ts';
+import { rolloutAppFunctions, rolloutSql } from './runtime/rollout-sql.ts';
 
 /**
  * The part of the wall that lives in the database: schema `partywall` with the tenant registry and the functions
@@ -68,6 +69,7 @@ export function runtimeSql(options: RuntimeOptions): string[] {
     create trigger state_changed before update or delete on partywall.registry for each row execute function partywall.state_changed();
   end if;
 end`)}`,
+    ...rolloutSql(key),
     'revoke all on all tables in schema partywall from public',
     'revoke all on all sequences in schema partywall from public',
     'revoke all on all functions in schema partywall from public',
@@ -79,7 +81,7 @@ end`)}`,
 export const runtimeLock = "select pg_advisory_xact_lock(hashtextextended('partywall:runtime', 0))";
 
 /** What the application may call of schema `partywall`, and nothing else of it. */
-export const appFunctions = ['tenant_id()', 'no_context()', 'enter(text)', 'enter_since(text, bigint)', 'boot_facts()'] as const;
+export const appFunctions = ['tenant_id()', 'no_context()', 'enter(text)', 'enter_since(text, bigint)', 'boot_facts()', ...rolloutAppFunctions] as const;
 
 /** What a role that enters tenants needs. */
 export function runtimeGrants(role: string): string[] {
