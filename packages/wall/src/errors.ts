@@ -230,6 +230,18 @@ const bySqlstate: Readonly<Record<string, new (options?: WallErrorOptions) => Wa
   [wallErrors.quota_exceeded.sqlstate]: QuotaExceededError,
 };
 
+/** The error of a code of the table, or of a SQLSTATE that the wall raises; undefined for anything else. */
+export function wallErrorFrom(code: string, options: WallErrorOptions): WallError | undefined {
+  const sqlstate = isCode(code) ? wallErrors[code].sqlstate : code;
+  const known = sqlstate === null ? undefined : bySqlstate[sqlstate];
+  if (known) return new known(options);
+  return isCode(code) ? new WallError(code, options) : undefined;
+}
+
+function isCode(code: string): code is WallErrorCode {
+  return Object.hasOwn(wallErrors, code);
+}
+
 export interface ErrorSituation {
   /** The tenant of the statement's context, when it has one. */
   readonly tenant: string | undefined;

@@ -1,3 +1,5 @@
+export { createSystemPool, type SystemPoolConfig } from './clients/system-pool.ts';
+export { wallErrorOf } from './clients/wall-error-of.ts';
 export { current, run, system, systemUses, type TenantContext, tryCurrent } from './context.ts';
 export {
   CrossTenantError,

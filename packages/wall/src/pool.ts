@@ -2,6 +2,7 @@ import pg from 'pg';
 import { Admissions } from './admissions.ts';
 import { BootGate } from './boot-gate.ts';
 import { bindCallback, isCallback } from './caller.ts';
+import { AllowedStatements } from './clients/allowed-statements.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { TenantContextError } from './errors.ts';
 import { type PlacementOptions, Placements, withoutTarget } from './placement.ts';
@@ -13,7 +14,15 @@ const setup: Scope = { kind: 'setup' };
 /** Refusals after which a statement is sent to the database that they name. */
 const hopsMax = 2;
 
-export type WalledPoolConfig = pg.PoolConfig & WalledOptions & PlacementOptions;
+export interface ConnectOptions {
+  /**
+   * Whether `connect` outside any context is refused as `query` is (default false: a connection may be taken first, and used inside
+   * contexts later). For libraries that lose a connection whose BEGIN is refused, as Drizzle does.
+   */
+  readonly connectInContext?: boolean;
+}
+
+export type WalledPoolConfig = pg.PoolConfig & WalledOptions & PlacementOptions & ConnectOptions;
 
 /**
  * A `pg.Pool` whose connections are walled clients. Takes what `pg.Pool` takes, but no `Client`, no `pipeline` and no pg-native.
@@ -41,7 +50,7 @@ class WalledPool extends pg.Pool {
       configurable: true,
       writable: true,
       value(this: WalledPool, ...given: unknown[]): unknown {
-        const scope = currentScope();
+        const scope = currentScope() ?? this.#allowed.scopeFor(givenText(given[0]));
         const callback = given.find(isCallback);
         if (!scope) {
           const refusal = new TenantContextError({ message: 'sending a statement outside any context' });
@@ -57,6 +66,8 @@ class WalledPool extends pg.Pool {
   }
 
   readonly #placements: Placements<WalledPool> | undefined;
+  readonly #allowed: AllowedStatements;
+  readonly #connectInContext: boolean;
 
   constructor(config: WalledPoolConfig, home?: Pick<PoolState, 'placement' | 'onRefused'>) {
     const { onConnect, verify, placements } = config;
@@ -76,6 +87,8 @@ class WalledPool extends pg.Pool {
     });
     own = placements && new Placements(placements, (target, placement) => this.#place({ ...withoutTarget(config), ...target }, { ...state, placement }));
     this.#placements = own;
+    this.#allowed = new AllowedStatements(config.allow);
+    this.#connectInContext = config.connectInContext ?? false;
   }
 
   /** A pool for the tenants of a placement. */
@@ -91,6 +104,12 @@ class WalledPool extends pg.Pool {
   override connect(callback: Connected): void;
   override connect(callback?: Connected): Promise<pg.PoolClient> | undefined {
     const scope = currentScope();
+    if (!scope && this.#connectInContext) {
+      const refusal = new TenantContextError({ message: 'taking a connection outside any context' });
+      if (!callback) return Promise.reject(refusal);
+      process.nextTick(callback, refusal, undefined, () => undefined);
+      return undefined;
+    }
     const placed = scope?.kind === 'tenant' && !this.ending ? this.#placements?.poolOf(scope.tenant) : undefined;
     if (!callback) return placed?.connect() ?? super.connect();
     if (placed) placed.connect(callback);
@@ -161,4 +180,9 @@ class WalledPool extends pg.Pool {
       throw error;
     });
   }
+}
+
+function givenText(config: unknown): string | undefined {
+  const text: unknown = typeof config === 'object' && config !== null && 'text' in config ? config.text : config;
+  return typeof text === 'string' ? text : undefined;
 }

@@ -2,6 +2,7 @@ import pg from 'pg';
 import { Admissions } from './admissions.ts';
 import { BootGate } from './boot-gate.ts';
 import { bindCallback, bindToCaller, type Callback, isCallback } from './caller.ts';
+import { AllowedStatements } from './clients/allowed-statements.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { Enter } from './enter.ts';
 import { StatementRefusedError, TenantContextError, TenantPlacedElsewhereError, translateError, UnknownTenantError, WallError } from './errors.ts';
@@ -17,6 +18,11 @@ export interface WalledOptions extends SlowQueryOptions {
    * statements, such as PgBouncer before 1.21; it costs a Parse per statement.
    */
   readonly preparedStatements?: boolean;
+  /**
+   * Statements that a library sends by itself when it connects, such as `select version()`: each, word for word, is sent outside any
+   * context too, for no tenant. The recipe of a client names its own.
+   */
+  readonly allow?: readonly string[];
 }
 
 /** What the clients of one pool have together. */
@@ -57,6 +63,7 @@ export class WalledClient extends pg.Client {
   readonly #enter: Enter;
   readonly #admissions: Admissions;
   readonly #watch: SlowQueryWatch | undefined;
+  readonly #allowed: AllowedStatements;
   readonly #placement: string | undefined;
   readonly #onRefused: PoolState['onRefused'];
   /** Queries of the application until the boot gate is passed: pg would send them first, as soon as the connection is ready. */
@@ -88,6 +95,7 @@ export class WalledClient extends pg.Client {
     this.#admissions = options[poolState]?.admissions ?? new Admissions({ preparedStatements });
     this.#placement = options[poolState]?.placement;
     this.#onRefused = options[poolState]?.onRefused;
+    this.#allowed = new AllowedStatements(options.allow);
     this.#watch = options.onSlowQuery && new SlowQueryWatch(options.onSlowQuery, options.slowQueryMs);
     this.#enter = new Enter(this, { track: this.#track, admissions: this.#admissions, preparedStatements });
   }
@@ -213,7 +221,8 @@ export class WalledClient extends pg.Client {
     return query;
   }
 
-  #queue(query: QueuedQuery, scope: Scope | undefined): void {
+  #queue(query: QueuedQuery, given: Scope | undefined): void {
+    const scope = given ?? this.#allowed.scopeFor(textOf(query, this.connection));
     if (!scope) {
       const refusal = new TenantContextError({ message: `sending a statement outside any context` });
       process.nextTick(() => query.handleError(refusal, this.connection));
