@@ -77,6 +77,8 @@ function hintFor(code: string): { hint?: string } {
   if (/Expired/.test(code)) return { hint: 'the credentials have expired: renew them, then run again' };
   if (code === 'CredentialsProviderError') return { hint: 'no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role' };
   if (code === 'NoSuchBucket') return { hint: 'make the bucket first: a store never makes one' };
+  // The answer to a HEAD again.
+  if (/^Unknown/.test(code)) return { hint: 'the server gave no reason: the credentials may have expired, or may not do this' };
   if (code === 'RequestTimeTooSkewed') return { hint: 'set the clock of this machine' };
   return {};
 }
