@@ -16,12 +16,13 @@ import {
   type Operation,
   placementsOf,
   runBackup,
+  runScheduledBackup,
   worksOf,
 } from '@partywall/engine';
 
 /** Something that is done to the archive or with it; each can be asked for again after whatever ended it. */
 export type Work =
-  | { readonly kind: 'backup' | 'retention' }
+  | { readonly kind: 'backup' | 'retention' | 'schedule' }
   | { readonly kind: 'restore'; readonly tenant: string; readonly backup: string }
   | { readonly kind: 'clone'; readonly tenant: string; readonly name: string }
   /** Into the database that is placement `second`, or back. */
@@ -32,6 +33,9 @@ export async function carryOut(operation: Operation, archive: OpenArchive, work:
   switch (work.kind) {
     case 'backup':
       await runBackup(operation, archive, { reason: 'by hand' }, { workers: 1 });
+      return;
+    case 'schedule':
+      await runScheduledBackup(operation, archive);
       return;
     case 'retention':
       await applyRetention(operation, archive, {});
