@@ -30,6 +30,7 @@ export type { FilesChange } from './archive/files/change-files.ts';
 export { type CopyFilesInput, copyFiles } from './archive/files/copy-files.ts';
 export { countFiles, removeFiles } from './archive/files/remove-files.ts';
 export { type RestoreFilesInput, type RestoreFilesReport, restoreFiles } from './archive/files/restore-files.ts';
+export { type DataClass, dataClasses } from './archive/format/manifest.ts';
 export { rekeyTenant, rotateKeys } from './archive/keys.ts';
 export { appendLedger, type Ledger, ledgerRecords, readLedger } from './archive/ledger/ledger.ts';
 export type { LedgerRecord } from './archive/ledger/ledger-object.ts';
@@ -224,6 +225,9 @@ export { defineTenancy, parseModel, type TableRule, type TenancyConfig, type Ten
 export { patchConfig } from './model/patch-config.ts';
 export { type RenderOptions, renderConfig } from './model/render-config.ts';
 export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
+export { describeMode, type ModePlan, planChange, type RolloutChange } from './rollout/plan-change.ts';
+export { changeRollout, type SetModeInput, type SetModeOptions, type SetModeReport } from './rollout/set-mode.ts';
+export { type ModeRow, observes, readModes } from './rollout/state.ts';
 export { assertControl, type InstallReport, installControl, pendingMigrations } from './schema/install-control.ts';
 export { type OpenStoreOptions, openStore } from './store/open.ts';
 export type { ByteRange, PutOptions, Store, StoreAbilities, StoredObject } from './store/store.ts';

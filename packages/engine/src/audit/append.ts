@@ -25,7 +25,7 @@ export interface AuditEntry {
  */
 export async function appendAudit(
   client: pg.ClientBase | pg.Pool,
-  operation: Operation,
+  operation: Pick<Operation, 'actor' | 'requestId'> & Partial<Operation>,
   entry: AuditEntry,
   outcome: 'done' | 'denied' = 'done',
 ): Promise<string> {

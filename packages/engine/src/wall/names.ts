@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 /** PostgreSQL cuts names at this many bytes; two long names must not become one. */
 export const nameBytesMax = 63;
 
-const wallNameKinds = ['key', 'index', 'fk', 'root', 'unique', 'check', 'derive', 'adopt', 'restored'] as const;
+const wallNameKinds = ['key', 'index', 'fk', 'root', 'unique', 'check', 'derive', 'adopt', 'observe', 'restored'] as const;
 export type WallNameKind = (typeof wallNameKinds)[number];
 
 /**

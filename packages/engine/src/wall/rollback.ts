@@ -177,7 +177,7 @@ function removeSteps(model: TenancyModel, catalog: Catalog): WallStep[] {
   // All triggers before any column: a column goes from inheritance children too, and a trigger may write into another table's.
   const triggers = relations.flatMap((relation) => {
     // A partition's triggers and attached indexes go with its parent's.
-    const ours = relation.isPartition ? [] : relation.triggers.filter((trigger) => isWallName(trigger.name, ['derive', 'adopt']));
+    const ours = relation.isPartition ? [] : relation.triggers.filter((trigger) => isWallName(trigger.name, ['derive', 'adopt', 'observe']));
     return ours.length === 0
       ? []
       : [

@@ -1,5 +1,5 @@
 import { dollarQuote, ident, literal } from '../../db/sql.ts';
-import { contextTenant } from '../derive-sql.ts';
+import { type ContextForm, contextTenant } from '../context-sql.ts';
 
 /**
  * What a roll-out keeps in the database: the modes (`rollout`), what was seen (`rollout_observations`, `rollout_counts`) and how the statements went
@@ -40,7 +40,7 @@ export const rolloutTablesFact = 'rollout_tables';
 export const rolloutAppFunctions = ['rollout_state(text)', 'rollout_tables()'] as const;
 
 /** Statements, each idempotent, in the order they need. */
-export function rolloutSql(keyType: string): string[] {
+export function rolloutSql(form: ContextForm): string[] {
   return [
     `create table if not exists partywall.rollout (
   scope text not null check (scope in ('all', 'percent', 'tenant', 'table')),
@@ -79,10 +79,10 @@ export function rolloutSql(keyType: string): string[] {
   buckets bigint[] not null,
   primary key (minute, mode)
 )`,
-    stateSql(keyType),
+    stateSql(form.keyType),
     tablesSql(),
-    observeSql(keyType),
-    observeWriteSql(keyType),
+    observeSql(form),
+    observeWriteSql(form),
     reportSql(),
   ];
 }
@@ -127,18 +127,18 @@ where f.name = '${rolloutTablesFact}'`)}`;
  * tenant that is unknown, or another one than the transaction's, is what the wall would refuse: it is told in a notice, and the statement goes
  * on. Suspended and fenced tenants are refused by `enter` in every mode: that is an operator's decision, not the roll-out's.
  */
-function observeSql(keyType: string): string {
+function observeSql(form: ContextForm): string {
   return `create or replace function partywall.observe(tenant text) returns boolean language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp as ${dollarQuote(`declare
-  wanted ${keyType};
-  inside ${keyType} := ${contextTenant(keyType)};
+  wanted ${form.keyType};
+  inside ${form.keyType} := ${contextTenant(form)};
 begin
   perform set_config('partywall.observe', 'on', true);
   if tenant = '' then
     return false;
   end if;
   begin
-    wanted := tenant::${keyType};
+    wanted := tenant::${form.keyType};
   exception when data_exception then
     wanted := null;
   end;
@@ -159,7 +159,7 @@ end`)}`;
  * a statement over a million rows sends one notice; INFO reaches the client whatever client_min_messages is. No table is
  * written, so nothing is lost with a rollback and nothing can be refused.
  */
-function observeWriteSql(keyType: string): string {
+function observeWriteSql(form: ContextForm): string {
   return `create or replace function partywall.observe_write() returns trigger language plpgsql volatile
 set search_path = pg_catalog, pg_temp as ${dollarQuote(`declare
   told text := concat_ws('/', extract(epoch from statement_timestamp()), tg_relid, tg_op);
@@ -167,7 +167,7 @@ begin
   if current_setting('partywall.observed', true) is distinct from told then
     perform set_config('partywall.observed', told, true);
     raise info 'the wall would refuse this write' using errcode = '${observedState}', detail = jsonb_build_object(
-      'kind', case when ${contextTenant(keyType)} is null then 'write_without_context' else 'foreign_write' end,
+      'kind', case when ${contextTenant(form)} is null then 'write_without_context' else 'foreign_write' end,
       'table', tg_table_schema || '.' || tg_table_name)::text;
   end if;
   return null;
