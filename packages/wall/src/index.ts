@@ -18,6 +18,11 @@ export {
   WallNotHeldError,
   wallErrors,
 } from './errors.ts';
+export { type AttemptOptions, type Attempts, crossTenantAttempts } from './http/attempts.ts';
+export type { GuardOptions } from './http/guard.ts';
+export { type Claimed, type Proven, provenTenant, provenUnit } from './http/proof.ts';
+export type { Identity, RequestFacts, Verify } from './http/request.ts';
+export { type UnitTable, unitIn } from './http/unit-in.ts';
 export { normalizeStatement } from './normalize.ts';
 export type { PlacementConfig, PlacementOptions } from './placement.ts';
 export { createWalledPool, type WalledPoolConfig } from './pool.ts';
