@@ -16,7 +16,7 @@ function clientOver(pool: pg.Pool): Client {
     transaction: (work) => transaction(pool, work),
     addCustomers: (customers) =>
       transaction(pool, async (calls) => {
-        await Promise.all(customers.map((customer) => calls.addCustomer(customer)));
+        for (const customer of customers) await calls.addCustomer(customer);
       }),
     async *streamCustomers() {
       const client = await pool.connect();

@@ -1,12 +1,12 @@
 import { applyWall } from '@partywall/engine';
 import { createSystemPool, createWalledPool, type WalledPoolConfig } from '@partywall/wall';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll } from 'vitest';
 import { createDatabase, suffix, type TestDatabase } from '../../support/database.ts';
 import type { Client, ClientUnderTest } from '../src/client.ts';
 import { clientsModel, schemaSql, seedSql } from '../src/schema.ts';
 
-export const tenantCount = 50;
+export const tenantCount = 120;
 export const customersPerTenant = 3;
 
 /** The schema of the clients behind a wall that is up, with its tenants. */

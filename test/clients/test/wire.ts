@@ -71,7 +71,10 @@ function messageReader(statements: string[]): (chunk: Buffer) => void {
       const end = head + pending.readInt32BE(head);
       if (pending.length < end) return;
       const kind = started ? String.fromCharCode(pending[0] ?? 0) : '';
-      const [first = '', second = ''] = pending.subarray(head + 4, end).toString().split('\0');
+      const [first = '', second = ''] = pending
+        .subarray(head + 4, end)
+        .toString()
+        .split('\0');
       if (kind === 'Q') statements.push(first);
       if (kind === 'P') statements.push(second);
       pending = pending.subarray(end);

@@ -1,0 +1,4 @@
+import { prisma } from '../src/prisma.ts';
+import { conformance } from './conformance.ts';
+
+await conformance(prisma);
