@@ -54,11 +54,11 @@ export async function storeBackup(run: BackupRun, input: StoreInput): Promise<St
   const pages = openPagesFile(path.join(input.folder, 'pages'));
   try {
     const stored: StoredSubject[] = [];
-    for (const { from, to, segments } of gathered.groups()) {
+    for (const { from, to, segmentsOf } of gathered.groups()) {
       const numbers = Array.from({ length: to - from }, (_, at) => from + at);
       await sideBySide(numbers, putsAtOnce, async (number) => {
         operation.signal?.throwIfAborted();
-        stored.push(await storeSubject(run, input, { number, segments: segments.get(number) ?? [], gathered, pages }));
+        stored.push(await storeSubject(run, input, { number, segments: segmentsOf(number), gathered, pages }));
         options.onProgress?.({ step: 'storing', done: stored.length, total: input.subjects.length });
       });
     }

@@ -60,7 +60,7 @@ export async function storeTables(
       if (openBytes > 0 && openBytes + segment.bytes > packBytesMax) await close();
       const { part, bytes, chunks, rows: segmentRows, plainBytes, mac } = segment;
       const pack = firstPack + packs.length;
-      placed.push({ backup, key: key.id, part, pack, offset: openBytes, bytes, chunks: chunks.length, rows: segmentRows, plainBytes, mac });
+      placed.push({ backup, key: key.id, part, pack, offset: openBytes, bytes, chunks, rows: segmentRows, plainBytes, mac });
       open.push(segment);
       openBytes += bytes;
     }

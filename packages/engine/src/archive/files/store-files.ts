@@ -105,7 +105,7 @@ export async function storeFiles(run: FilesRun, { archive, backup, folder }: Fil
     try {
       const read = placedTables(
         places,
-        [...gathered.groups()].flatMap(({ segments }) => segments.get(0) ?? []),
+        [...gathered.groups()].flatMap(({ segmentsOf }) => segmentsOf(0)),
       );
       const { tables, packs } = await storeTables({ store: archive.store, gathered, backup }, key, { read, before });
       const earlier = base?.subjects.get(key.ref);

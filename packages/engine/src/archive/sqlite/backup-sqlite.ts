@@ -213,11 +213,11 @@ async function compareAndStore(run: Run, tables: readonly ReadTable[], gathered:
   let unchanged = 0;
   let done = 0;
   try {
-    for (const { from, to, segments } of gathered.groups()) {
+    for (const { from, to, segmentsOf } of gathered.groups()) {
       const numbers = Array.from({ length: to - from }, (_, at) => from + at);
       await sideBySide(numbers, putsAtOnce, async (number) => {
         input.signal?.throwIfAborted();
-        const compared = await compareTenant(run, number, sealedOf(tables, number, segments.get(number) ?? []));
+        const compared = await compareTenant(run, number, sealedOf(tables, number, segmentsOf(number)));
         for (const table of compared.read) changed[table.source] = (changed[table.source] ?? 0) + Number(table.changed);
         unchanged += Number(compared.unchanged);
         if (!input.dryRun) stored.push(await storeTenant({ run, gathered, pages }, compared));
