@@ -42,6 +42,8 @@ export interface BackupInput {
 
 export interface BackupOptions {
   readonly onProgress?: ((progress: BackupProgress) => void) | undefined;
+  /** Called once its moment is fixed: what changes from then on is not in it. */
+  readonly onFixed?: (() => void) | undefined;
   /** Threads, each with a connection of its own. */
   readonly workers?: number | undefined;
   /** For rows that wait to be sealed, in all threads together. */
@@ -58,6 +60,8 @@ export interface BackupProgress {
 const workersMax = 8;
 /** More threads than this fill neither the network nor memory better, unless asked for. */
 const defaultWorkersMax = 4;
+/** Bytes of tables that a thread of its own is worth: to start one takes as long as to read about so much. */
+const bytesPerWorker = 16 * 1024 ** 2;
 const defaultMemoryBytes = 64 * 1024 ** 2;
 const reasonCharactersMax = 500;
 
@@ -76,7 +80,7 @@ export async function runBackup(operation: Operation, archive: Archive, input: B
     // Before anything is locked: places that are not there stop the backup.
     const files = classes.includes('files') && !input.dryRun ? await openFiles(operation, archive) : undefined;
     const report = await withFiles(files, async () => {
-      const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [] });
+      const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [], onFixed: options.onFixed });
       return await backUp({ operation, archive, input, options, classes, id, snapshot, files }).finally(snapshot.close);
     });
     if (!report.dryRun) await record(operation, input, report);
@@ -237,8 +241,8 @@ async function readRows(
 }
 
 function readerStarts({ input, options, id, snapshot }: BackupRun, subjects: readonly BackupSubject[], folder: string): ReaderStart[] {
-  // To start a thread takes longer than to read a tenant.
-  const useful = Math.min(defaultWorkersMax, os.availableParallelism(), input.tenants?.length ?? defaultWorkersMax);
+  const bytes = snapshot.sources.flatMap(({ leaves }) => leaves).reduce((sum, leaf) => sum + leaf.bytes, 0);
+  const useful = Math.min(defaultWorkersMax, os.availableParallelism(), input.tenants?.length ?? defaultWorkersMax, Math.ceil(bytes / bytesPerWorker));
   const workers = Math.min(workersMax, Math.max(1, options.workers ?? useful));
   const memoryBytes = Math.floor((options.memoryBytes ?? defaultMemoryBytes) / workers);
   return Array.from({ length: workers }, (_, at) => ({

@@ -33,7 +33,7 @@ test('a TRUNCATE that commits while the backup waits for its lock is in the back
   await other.query('begin');
   await other.query('truncate files');
   await other.query(`insert into files (tenant_id, name, size_bytes) values ($1, 'after', 1)`, [tenant]);
-  const running = runBackup(operation(), archive, { reason: 'by hand' });
+  const running = runBackup(operation(), archive, { reason: 'by hand' }, { workers: 2 });
   await until(
     async () =>
       (
@@ -66,7 +66,7 @@ test('is one moment: what is committed while it reads is in all tables or in non
     return written > 20;
   });
   const reports = [];
-  for (let round = 0; round < 3; round += 1) reports.push(await runBackup(operation(), archive, { reason: 'by hand' }));
+  for (let round = 0; round < 3; round += 1) reports.push(await runBackup(operation(), archive, { reason: 'by hand' }, { workers: 2 }));
   stop = true;
   await writing;
   await writer.end();
@@ -89,7 +89,7 @@ test('a lost connection fails the run with what happened, nothing counts, and th
       .query(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'partywall backup%'`)
       .catch(() => undefined);
   };
-  await expect(runBackup(operation(), archive, { reason: 'by hand' }, { onProgress })).rejects.toMatchObject({ code: 'database_unreachable' });
+  await expect(runBackup(operation(), archive, { reason: 'by hand' }, { onProgress, workers: 2 })).rejects.toMatchObject({ code: 'database_unreachable' });
   expect(await runBackup(operation(), archive, { reason: 'by hand' })).toMatchObject({ base: before.id });
 });
 

@@ -58,7 +58,7 @@ for (const tenant of [amber, brass]) {
 
 describe('a backup', () => {
   test('holds the rows of every tenant and of the platform as they are, whatever types, names and partitions', async () => {
-    const report = await runBackup(operation(), archive, { reason: 'by hand' });
+    const report = await runBackup(operation(), archive, { reason: 'by hand' }, { workers: 2 });
     await expectSame(archive, report.id, { url: database.url, tenants: [amber, brass, empty] });
     expect(await storedRows(archive, report.id, { tenant: amber, table: 'public."Odd ""Things"""' })).toHaveLength(3);
     expect(await storedRows(archive, report.id, { tenant: amber, table: 'public.events' })).toHaveLength(30);
