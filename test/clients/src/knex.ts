@@ -1,20 +1,17 @@
-import type { WalledPoolConfig } from '@partywall/wall';
+import { knexPool } from '@partywall/wall/knex';
 import knexOf, { type Knex } from 'knex';
 import type pg from 'pg';
 import type { Calls, ClientUnderTest } from './client.ts';
 
 //#region recipe
-/** Knex asks for the version on the first connection it takes. */
-export const knexOptions = { allow: ['select version();'] } satisfies WalledPoolConfig;
-
 export function knexOver(pool: pg.Pool): Knex {
-  return knexOf({ client: 'pg', connectionPool: pool });
+  return knexOf({ client: 'pg', connectionPool: knexPool(pool) });
 }
 //#endregion
 
 export const knex: ClientUnderTest = {
   name: 'Knex',
-  options: knexOptions,
+  options: {},
   over: async (pool) => {
     const db = knexOver(pool);
     return {
@@ -35,7 +32,7 @@ export const knex: ClientUnderTest = {
     };
   },
   cannot: {},
-  onConnect: ['select version();'],
+  onConnect: [],
 };
 
 function callsOf(db: Knex): Calls {

@@ -256,11 +256,6 @@ export async function conformance(under: ClientUnderTest): Promise<void> {
         expect(await answered).toEqual([names]);
       });
     });
-
-    test('is that in which a call was made, when its answer is awaited elsewhere', async () => {
-      const outside = await run({ tenant: tenantId(1) }, () => ({ names: client.customers() }));
-      expect(await outside.names).toEqual(await inDatabase(tenantId(1)));
-    });
   });
 
   describe('without a context', () => {
