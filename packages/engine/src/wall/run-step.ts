@@ -12,6 +12,11 @@ import { type Backfill, backfillSql, type WallStep } from './plan.ts';
  * longest pause an apply causes besides the statement itself (milliseconds).
  */
 const lockTimeoutMs = 250;
+/**
+ * From its first lock on a step waits for others no longer than this in all (milliseconds). A writer that waits for the step looks for a deadlock
+ * once, after a second unless somebody set `deadlock_timeout`: by then the step has to have given way, or it is the writer that fails.
+ */
+const heldMaxMs = 750;
 const lockAttemptsDefault = 120;
 const retryDelayMs = { min: 50, max: 1_000 } as const;
 
@@ -60,7 +65,12 @@ export async function runStep(step: WallStep, context: StepContext): Promise<voi
 async function runTransaction(step: WallStep, statements: readonly string[], context: StepContext): Promise<void> {
   const what = `${step.title}${step.table ? ` on ${step.table}` : ''}`;
   await withRetriedLocks(what, context, async (client) => {
-    for (const statement of statements) await client.query(statement);
+    const begun = performance.now();
+    for (const statement of statements) {
+      const left = heldMaxMs - (performance.now() - begun);
+      if (left < lockTimeoutMs) await client.query(`set local lock_timeout = ${Math.max(1, Math.floor(left))}`);
+      await client.query(statement);
+    }
   });
 }
 

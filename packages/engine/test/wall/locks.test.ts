@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createDatabase, type TestDatabase } from '../../../../test/support/database.ts';
 import { readCatalog } from '../../src/catalog/read-catalog.ts';
-import { planWall, stepSql } from '../../src/wall/plan.ts';
+import { planWall, stepSql, type WallStep } from '../../src/wall/plan.ts';
+import { runStep } from '../../src/wall/run-step.ts';
 import { apply, fixtureTemplate, onDatabase, testRoles, waitingForLock, withCatalogClient } from './databases.ts';
 import { fixtureModel } from './fixture.ts';
 
@@ -57,6 +58,37 @@ describe('a table that somebody holds', () => {
     expect(applied).not.toContain('expand/column/public.contacts');
     expect(applied).toContain('expand/column/public.hens');
   });
+});
+
+test('a step that works long between two locks gives way before a writer finds the deadlock, also as a role that cannot look for it early', async () => {
+  const database = await createDatabase({ template: fixture });
+  const step: WallStep = {
+    id: 'test/slow',
+    phase: 'expand',
+    title: 'work long',
+    reason: 'a loaded machine does',
+    lock: 'brief',
+    action: {
+      kind: 'transaction',
+      statements: ['lock table contacts in access exclusive mode', 'select pg_sleep(0.9)', 'lock table hens in access exclusive mode'],
+    },
+  };
+  const url = database.urlAs(roles.owner);
+  await onDatabase(url, (client) =>
+    onDatabase(url, async (writer) => {
+      await writer.query('begin');
+      await writer.query('update hens set egg_id = egg_id');
+      const stepping = runStep(step, { client, quiet: false, signal: undefined, onProgress: () => undefined });
+      await expect
+        .poll(() => count(database, "pg_locks where relation = 'contacts'::regclass and mode = 'AccessExclusiveLock' and granted"), { interval: 5 })
+        .toBe(1);
+      // Waits for the step, which will want what this one holds.
+      await writer.query("insert into contacts (customer_id, name) values (1, 'patient')");
+      await writer.query('commit');
+      await stepping;
+    }),
+  );
+  expect(await count(database, "contacts where name = 'patient'")).toBe(1);
 });
 
 describe('the backfill', () => {
