@@ -116,8 +116,9 @@ class SystemClient extends pg.Client {
 function refusalHere(): WallError | undefined {
   const scope = currentScope();
   if (scope?.kind === 'system' || scope?.kind === 'setup') return undefined;
+  const where = scope?.kind === 'tenant' ? `in the context of tenant ${JSON.stringify(scope.tenant)}` : 'outside any context';
   return new StatementRefusedError({
-    message: `sending a statement by the system pool ${scope ? `in the context of tenant ${JSON.stringify(scope.tenant)}` : 'outside any context'}`,
+    message: `sending a statement by the system pool ${where}`,
     hint: 'name what it is for: system(purpose, fn); work of one tenant belongs to the walled pool',
   });
 }
