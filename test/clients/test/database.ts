@@ -17,7 +17,7 @@ export interface ClientsDatabase {
   /** The client over a walled pool of the application's role; both are ended after the test file. */
   walled(client: ClientUnderTest, config?: WalledPoolConfig): Promise<{ readonly client: Client; readonly pool: pg.Pool }>;
   /** The client over the system pool. */
-  system(client: ClientUnderTest): Promise<Client>;
+  systemPool(client: ClientUnderTest): Promise<{ readonly client: Client; readonly pool: pg.Pool }>;
 }
 
 export async function clientsDatabase(): Promise<ClientsDatabase> {
@@ -49,7 +49,7 @@ export async function clientsDatabase(): Promise<ClientsDatabase> {
     model,
     urls: { app: database.urlAs(roles.app), system: database.urlAs(roles.system), migrator: database.url },
     walled: (client, config) => opened(client, createWalledPool({ connectionString: database.urlAs(roles.app), max: 4, ...client.options, ...config })),
-    system: async (client) => (await opened(client, createSystemPool({ connectionString: database.urlAs(roles.system), max: 2 }))).client,
+    systemPool: (client) => opened(client, createSystemPool({ connectionString: database.urlAs(roles.system), max: 2 })),
   };
 }
 
