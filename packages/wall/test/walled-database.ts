@@ -40,7 +40,7 @@ export async function walledDatabase(): Promise<WalledDatabase> {
   await database.query(`create role ${app} login`);
   await database.query('begin');
   await database.query(runtimeLock);
-  for (const statement of [...runtimeSql({ keyType: 'uuid' }), ...runtimeGrants(app)]) await database.query(statement);
+  for (const statement of [...runtimeSql({ keyType: 'uuid', isProtected: true }), ...runtimeGrants(app)]) await database.query(statement);
   await database.query('commit');
   await database.query(`insert into partywall.registry (tenant_id)
     select ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid from generate_series(1, ${tenantCount}) n`);

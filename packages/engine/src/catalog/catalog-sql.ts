@@ -32,6 +32,9 @@ const enabled = (column: string) => `case ${column} when 'O' then 'origin' when 
 export const databaseSql = `select current_database() as database, current_setting('server_version_num')::int as "serverVersion", current_user::text as "currentUser",
   (select count(*)::int from pg_catalog.pg_largeobject_metadata o
     where o.lomowner is distinct from (select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'partywall_control')) as "largeObjects",
+  (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user)
+    or has_parameter_privilege(coalesce((select pg_get_userbyid(n.nspowner) from pg_catalog.pg_namespace n where n.nspname = 'partywall'), current_user),
+      'backtrace_functions', 'set') as "protectsContext",
   (select ${grants("coalesce(d.datacl, acldefault('d', d.datdba))", 'd.datdba')} from pg_catalog.pg_database d where d.datname = current_database()) as "databaseGrants"`;
 
 export const relationsSql = `select c.oid::int8::text::float8 as oid, n.nspname as schema, c.relname as name,

@@ -32,6 +32,8 @@ export interface Catalog {
   readonly databaseGrants: readonly Grant[];
   /** Without those of the owner of the control plane: the counters of quotas. */
   readonly largeObjects: number;
+  /** Whether the owner of schema `partywall` may set the setting that only it should set, or can be given that right by the role that reads this. */
+  readonly protectsContext: boolean;
   /** State of schema `partywall`, undefined where it is not installed. */
   readonly runtime: Runtime | undefined;
 }

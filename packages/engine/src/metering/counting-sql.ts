@@ -124,12 +124,11 @@ function countUsageSql(model: TenancyModel, tables: readonly CountedTable[]): st
   );
   const body = `declare
   wanted ${rootKey(model)}%type := tenant;
-  inside text := current_setting('partywall.tenant_id', true);
+  inside text := partywall.set_context(partywall.context_of(wanted));
   total bigint := 0;
 begin
-  perform set_config('partywall.tenant_id', wanted::text, true);
 ${sums.join('\n')}
-  perform set_config('partywall.tenant_id', coalesce(inside, ''), true);
+  perform partywall.set_context(inside);
   return total;
 end`;
   return `create or replace function partywall_control.count_usage(tenant text, quota text) returns bigint language plpgsql stable
@@ -159,7 +158,7 @@ function countFunction({ table, tenant, amounts }: CountedTable, key: string): C
   const body = `declare
   one text;
   wanted ${key}%type;
-  inside text := current_setting('partywall.tenant_id', true);
+  inside text;
 begin
   if tg_op = 'INSERT' then
     ${leave(side('came', ''))};
@@ -173,12 +172,13 @@ begin
     if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
       raise exception 'a table that a quota counts is truncated in READ COMMITTED only' using errcode = '0A000';
     end if;
+    inside := partywall.set_context('');
     for one in select d.tenant_id from partywall_control.directory d loop
-      perform set_config('partywall.tenant_id', one, true);
       wanted := one;
+      perform partywall.set_context(partywall.context_of(wanted));
       execute ${truncated.map(dollarQuote).join(' || tg_relid::regclass || ')} using wanted;
     end loop;
-    perform set_config('partywall.tenant_id', coalesce(inside, ''), true);
+    perform partywall.set_context(inside);
   end if;
   return null;
 end`;

@@ -2,6 +2,7 @@ import type { Catalog } from '../catalog/catalog.ts';
 import { dollarQuote, ident, literal } from '../db/sql.ts';
 import type { Path, ScopedRule, TenancyModel, TenantRoot } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
+import { contextTenant } from './context-sql.ts';
 import { lastTriggerName, wallName } from './names.ts';
 import type { WantedTable, WantedWall } from './shape.ts';
 import { sameSet } from './shape-keys.ts';
@@ -41,7 +42,7 @@ export function deriveTrigger(table: WantedTable, rule: ScopedRule, wanted: Want
     new.${column} := coalesce(${parents}, old.${column});
   end if;
   if new.${column} is null then
-    new.${column} := coalesce(${[parents, contextTenant(wanted.keyType), ...(bootstrap === undefined ? [] : [bootstrap])].join(', ')});
+    new.${column} := coalesce(${[parents, contextTenant(wanted.context), ...(bootstrap === undefined ? [] : [bootstrap])].join(', ')});
   end if;
   return new;
 end`;
@@ -52,11 +53,6 @@ end`;
     body,
     event: 'before insert or update',
   });
-}
-
-/** The context's tenant or NULL, where `partywall.tenant_id()` would raise. */
-export function contextTenant(keyType: string): string {
-  return `nullif(pg_catalog.current_setting('partywall.tenant_id', true), '')::${keyType}`;
 }
 
 /** The tenant of a row by the first path that leads to one, NULL where none does; `row` is the SQL name of the row. */

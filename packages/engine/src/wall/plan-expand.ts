@@ -3,16 +3,8 @@ import type { Catalog, Index, Relation, Trigger } from '../catalog/catalog.ts';
 import { ident, identList, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted } from '../model/table-name.ts';
-import {
-  adoptTriggers,
-  contextTenant,
-  deriveTrigger,
-  isInstalled,
-  registerTrigger,
-  registerTriggerName,
-  tenantByPaths,
-  truncateTriggerName,
-} from './derive-sql.ts';
+import { contextTenant } from './context-sql.ts';
+import { adoptTriggers, deriveTrigger, isInstalled, registerTrigger, registerTriggerName, tenantByPaths, truncateTriggerName } from './derive-sql.ts';
 import { addedFact, bootstrapEndedFact, forgetBackfill, isPassed, isSettled, noteQuarantineSql, setFact } from './facts.ts';
 import { missingGrants } from './grants.ts';
 import { wallName } from './names.ts';
@@ -56,12 +48,13 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
   const { app, system, service } = model.roles;
   const register = registerTrigger(model.tenant);
   const statements = [
-    ...runtimeSql({ keyType: wanted.keyType }),
+    ...runtimeSql(wanted.context),
     ...operationsSql(wanted),
     ...[app, system, service, ...tableOwners(model, catalog, wanted)].flatMap(runtimeGrants),
     `grant select, insert, update, delete on all tables in schema partywall to ${ident(service)}`,
     `grant usage, select, update on all sequences in schema partywall to ${ident(service)}`,
     `grant execute on all functions in schema partywall to ${ident(service)}`,
+    `revoke all on table partywall.seal_keys from ${ident(service)}`,
     `grant select on partywall.orphaned_data_summary to ${ident(system)}`,
     `grant execute on function partywall.orphaned_rows() to ${ident(system)}`,
     ...observerGrants(system),
@@ -148,7 +141,7 @@ function addColumn(model: TenancyModel, catalog: Catalog, table: WantedTable, wa
   const add = `alter table ${quoted(table.relation.table)} add column ${ident(table.column)} ${table.columnType}`;
   const bootstrap = table.rule?.paths.length === 0 ? bootstrapTenant(model, catalog, wanted) : undefined;
   return [
-    bootstrap === undefined ? add : `${add} default coalesce(${contextTenant(wanted.keyType)}, ${bootstrap})`,
+    bootstrap === undefined ? add : `${add} default coalesce(${contextTenant(wanted.context)}, ${bootstrap})`,
     setFact(addedFact(table.relation), table.column),
     forgetBackfill(table.relation.table),
   ];

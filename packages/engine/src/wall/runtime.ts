@@ -1,16 +1,19 @@
 import { dollarQuote, ident, literal } from '../db/sql.ts';
+import { type ContextForm, contextTenant, contextUnit, contextValue, encodedContext, protectedSetting, setContext } from './context-sql.ts';
+import { setFact } from './facts.ts';
+import { attemptAppFunctions, attemptsSql } from './runtime/attempts-sql.ts';
 import { rolloutAppFunctions, rolloutSql } from './runtime/rollout-sql.ts';
+import { refuseBadSeal, sealSql } from './runtime/seal-sql.ts';
 
 /**
  * The part of the wall that lives in the database: schema `partywall` with the tenant registry and the functions
  * through which a session enters a tenant. Idempotent: installing it twenty times at once leaves one of each.
  *
  * Threat model: the application's role may run any SQL. It must not be able to read or write the registry, or to
- * enter a tenant that is suspended; with an unsealed context it can name another tenant (a residual that verify names).
+ * enter a tenant that is suspended. In a sealed database it cannot enter a tenant whose seal it has not been given; in an unsealed one it can
+ * name another tenant (a residual that verify names).
  */
-export interface RuntimeOptions {
-  /** SQL type of the tenant root's key, as `format_type` prints it: `uuid`, `bigint`, `integer`, `text`, `character varying`. */
-  readonly keyType: string;
+export interface RuntimeOptions extends ContextForm {
   /** Role that owns the objects; RLS never binds it in schema `partywall`. Empty: the connecting role. */
   readonly owner?: string;
 }
@@ -27,6 +30,8 @@ export const wallStates = {
   readOnly: 'PW005',
   placedElsewhere: 'PW006',
   crossTenant: 'PW007',
+  // PW008, a quota that is exceeded, is raised by what counts (metering/counting-sql.ts).
+  sealRefused: 'PW009',
 } as const;
 
 /** States a tenant can be in; `enter` admits the first two. */
@@ -39,6 +44,7 @@ export const tenantLockPrefix = 'partywall:';
 /** Statements in order, each idempotent; run them in one transaction under `runtimeLock`. */
 export function runtimeSql(options: RuntimeOptions): string[] {
   const key = options.keyType;
+  const unit = options.unitType ?? 'text';
   const statements = [
     'create schema if not exists partywall',
     'revoke all on schema partywall from public',
@@ -59,8 +65,17 @@ export function runtimeSql(options: RuntimeOptions): string[] {
     // how a REPEATABLE READ transaction that began before a suspension learns that its view of the registry is old.
     'create sequence if not exists partywall.state_change minvalue 0 start 0',
     noContextSql(key),
-    tenantIdSql(key),
-    ...enterSql(key),
+    tenantIdSql(options),
+    dropIfReturns('unit_id', unit),
+    `create or replace function partywall.unit_id() returns ${unit} language sql stable parallel safe
+return ${contextUnit(options)}`,
+    ...sealSql(options, wallStates.sealRefused),
+    // Its second parameter is younger than the function.
+    'drop function if exists partywall.enter(text)',
+    ...enterSql(options),
+    setContextSql(options),
+    `create or replace function partywall.context_of(tenant ${key}) returns text language sql stable parallel safe
+return ${encodedContext(options, 'tenant::pg_catalog.text', 'null::pg_catalog.text')}`,
     bootFactsSql(),
     setStateSql(key),
     stateChangedSql(),
@@ -69,10 +84,13 @@ export function runtimeSql(options: RuntimeOptions): string[] {
     create trigger state_changed before update or delete on partywall.registry for each row execute function partywall.state_changed();
   end if;
 end`)}`,
-    ...rolloutSql(key),
+    ...rolloutSql(options),
+    ...attemptsSql(),
     'revoke all on all tables in schema partywall from public',
     'revoke all on all sequences in schema partywall from public',
     'revoke all on all functions in schema partywall from public',
+    ...(options.isProtected ? [grantSettingSql] : []),
+    setFact('protected', options.isProtected),
   ];
   return options.owner ? [`set local role ${ident(options.owner)}`, ...statements, 'reset role'] : statements;
 }
@@ -80,15 +98,60 @@ end`)}`,
 /** Advisory transaction lock under which the runtime is installed and changed. */
 export const runtimeLock = "select pg_advisory_xact_lock(hashtextextended('partywall:runtime', 0))";
 
-/** What the application may call of schema `partywall`, and nothing else of it. */
-export const appFunctions = ['tenant_id()', 'no_context()', 'enter(text)', 'enter_since(text, bigint)', 'boot_facts()', ...rolloutAppFunctions] as const;
+/** Functions that enter a tenant on the caller's word alone: a sealed database closes them to the application. */
+export const unsealedFunctions = ['enter(text, text)', 'enter_since(text, bigint)', 'enter_unit(text, text, bigint)'] as const;
 
-/** What a role that enters tenants needs. */
+/** What the application may call of schema `partywall`, and nothing else of it. */
+export const appFunctions = [
+  'tenant_id()',
+  'unit_id()',
+  'no_context()',
+  ...unsealedFunctions,
+  'enter_sealed(text, text, bigint, integer, bigint, bytea)',
+  'stand_in(text, bigint, bytea)',
+  'boot_facts()',
+  ...rolloutAppFunctions,
+  ...attemptAppFunctions,
+] as const;
+
+/** Fact `{ role }` of a sealed database: the role that may enter with a seal alone. */
+export const sealedFact = 'sealed';
+
+/** What a role that enters tenants needs. Installing again does not open what was sealed. */
 export function runtimeGrants(role: string): string[] {
+  const unsealed: readonly string[] = unsealedFunctions;
   return [
     `grant usage on schema partywall to ${ident(role)}`,
-    `grant execute on function ${appFunctions.map((name) => `partywall.${name}`).join(', ')} to ${ident(role)}`,
+    `grant execute on function ${qualified(appFunctions.filter((name) => !unsealed.includes(name)))} to ${ident(role)}`,
+    `do ${dollarQuote(`begin
+  if not exists (select from partywall.facts f where f.name = '${sealedFact}' and f.value ->> 'role' = ${literal(role)}) then
+    grant execute on function ${qualified(unsealedFunctions)} to ${ident(role)};
+  end if;
+end`)}`,
   ];
+}
+
+/** Function names as in `unsealedFunctions`, for a GRANT. */
+export function qualified(functions: readonly string[]): string {
+  return functions.map((name) => `partywall.${name}`).join(', ');
+}
+
+/** The owner's functions set the context, so the owner needs the right; a superuser has it, and may give it. */
+const grantSettingSql = `do ${dollarQuote(`declare
+  owner pg_catalog.name := (select pg_catalog.pg_get_userbyid(n.nspowner) from pg_catalog.pg_namespace n where n.nspname = 'partywall');
+begin
+  if not pg_catalog.has_parameter_privilege(owner, '${protectedSetting}', 'set') then
+    execute pg_catalog.format('grant set on parameter ${protectedSetting} to %I', owner);
+  end if;
+end`)}`;
+
+/** A function whose type changes has to go first. Nothing depends on this one before its model has units. */
+function dropIfReturns(name: string, wanted: string): string {
+  return `do ${dollarQuote(`begin
+  if (select p.prorettype <> ${literal(wanted)}::pg_catalog.regtype from pg_catalog.pg_proc p where p.oid = pg_catalog.to_regprocedure('partywall.${name}()')) then
+    drop function partywall.${name}();
+  end if;
+end`)}`;
 }
 
 /** STABLE although it only raises: a volatile call would keep `tenant_id()` from being inlined. */
@@ -100,12 +163,26 @@ end`)}`;
 }
 
 /**
- * Inlined into every policy: STABLE, no SET clause, one expression, the cast on the value side. An unset parameter is NULL and
- * one that was set locally before reads '', so both lead to the error.
+ * Inlined into every policy: STABLE, no SET clause, one expression, the cast on the value side. No context, by whatever way there came to be
+ * none, leads to the error.
  */
-function tenantIdSql(key: string): string {
-  return `create or replace function partywall.tenant_id() returns ${key} language sql stable parallel safe
-return coalesce(nullif(pg_catalog.current_setting('partywall.tenant_id', true), '')::${key}, partywall.no_context())`;
+function tenantIdSql(options: ContextForm): string {
+  return `create or replace function partywall.tenant_id() returns ${options.keyType} language sql stable parallel safe
+return coalesce(${contextTenant(options)}, partywall.no_context())`;
+}
+
+/**
+ * Sets the encoded context, '' for none, and returns the former one. For what counts or restores a tenant's rows as somebody who may not set
+ * it; closed to the application.
+ */
+function setContextSql(options: ContextForm): string {
+  return `create or replace function partywall.set_context(context text) returns text language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp as ${dollarQuote(`declare
+  inside text := coalesce(${contextValue(options)}, '');
+begin
+  perform ${setContext(options, 'context')};
+  return inside;
+end`)}`;
 }
 
 /** Number of the last change of any tenant's state, read past every snapshot; 0 before the first. */
@@ -131,15 +208,18 @@ const refuseOldSnapshot = `  if pg_catalog.current_setting('transaction_isolatio
 `;
 
 /**
- * `partywall.enter(tenant)` admits the session to one tenant until the transaction ends. The lock comes before the read: a change of
- * state takes the lock exclusively after it has committed, so whoever enters later reads the new state.
+ * `partywall.enter(tenant, unit)` admits the session to one tenant, and to one unit of it, until the transaction ends. The lock comes before
+ * the read: a change of state takes the lock exclusively after it has committed, so whoever enters later reads the new state. Nobody looks
+ * whether the unit is the tenant's: a row is seen where both are the context's, so with another's unit none is.
  *
  * `partywall.enter_since(tenant, seen)` is the same for callers that enter before every statement: it returns the change of state that the
  * admission holds for, or NULL where it must not be remembered, and a caller that passes it back next time saves the registry read
  * while no tenant of the database has changed. `changed` is read and found visible *before* the registry is read, so that the row
- * cannot be older than the number that stands for it. The role that calls it may set the context by itself, so a made-up `seen` gains nothing.
+ * cannot be older than the number that stands for it. `enter_unit` does so with a unit, `enter_sealed` with a seal, which it checks whether
+ * or not the database is sealed. Without a seal the caller says by itself whom it enters, so a made-up `seen` gains it nothing but a
+ * tenant that is not open; with one it is the application's pool that says both, and what has only its connection has no seal.
  *
- * SECURITY DEFINER, because the caller may not read the registry, and without `set search_path`, which costs 1.7 µs per call:
+ * SECURITY DEFINER, because the caller may not read the registry nor set the context, and without `set search_path`, which costs 1.7 µs per call:
  * instead every function, operator and type is qualified, and no construct is used that looks an operator up by name (IN, BETWEEN,
  * IS DISTINCT FROM, NULLIF, CASE x WHEN).
  *
@@ -150,20 +230,49 @@ const refuseOldSnapshot = `  if pg_catalog.current_setting('transaction_isolatio
  * (+0.5 against btree) or index-only scan (+1.1) on the registry, SECURITY INVOKER (-0.5), CALL of a procedure (+0.9), and a security barrier
  * view read by a top-level statement (20.8, and its snapshot is older than the lock).
  */
-function enterSql(key: string): string[] {
-  const type = qualifiedType(key);
+function enterSql(options: ContextForm): string[] {
+  const type = qualifiedType(options.keyType);
+  const canonicalUnit = options.unitType === undefined ? 'null::pg_catalog.text' : `unit::${qualifiedType(options.unitType)}::pg_catalog.text`;
+  const contextWith = (unit: string): string => encodedContext(options, 'canonical', unit);
+  const inside = contextValue(options);
   const lock = `pg_catalog.pg_advisory_xact_lock_shared(pg_catalog.hashtextextended('${tenantLockPrefix}' operator(pg_catalog.||) canonical, 0))`;
+
+  const since = (head: string, { unit, declared = '', check = '' }: { unit: string; declared?: string; check?: string }): string =>
+    `create or replace function partywall.${head} returns bigint language plpgsql volatile security definer as ${dollarQuote(`declare
+  canonical pg_catalog.text := tenant::${type}::pg_catalog.text;
+  changed pg_catalog.int8;
+${declared}begin
+${check}  if (case
+    when ${inside} operator(pg_catalog.<>) '' then false
+    when ${lock} is null then false
+    when ${lastChange} operator(pg_catalog.=) seen then ${setContext(options, contextWith(unit === 'unit' ? canonicalUnit : 'null::pg_catalog.text'))} is not null
+    else false
+  end) then
+    return seen;
+  end if;
+  changed := ${lastChange};
+  if not pg_catalog.pg_visible_in_snapshot(changed::pg_catalog.text::pg_catalog.xid8, pg_catalog.pg_current_snapshot()) then
+    changed := null;
+  end if;
+  perform partywall.enter(tenant, ${unit});
+  if pg_catalog.current_setting('transaction_read_only') operator(pg_catalog.=) 'on' then
+    return null;
+  end if;
+  return changed;
+end`)}`;
+
   return [
-    `create or replace function partywall.enter(tenant text) returns void language plpgsql volatile security definer as ${dollarQuote(`declare
+    `create or replace function partywall.enter(tenant text, unit text default null) returns void language plpgsql volatile security definer as ${dollarQuote(`declare
   wanted ${type} := tenant::${type};
   canonical pg_catalog.text := wanted::pg_catalog.text;
-  inside pg_catalog.text := pg_catalog.current_setting('partywall.tenant_id', true);
+  context pg_catalog.text := ${contextWith(canonicalUnit)};
+  inside pg_catalog.text := ${inside};
   changed pg_catalog.int8;
   found_state pg_catalog.text;
   found_placement pg_catalog.text;
 begin
-  if inside operator(pg_catalog.<>) '' and inside operator(pg_catalog.<>) canonical then
-    raise exception 'this transaction belongs to another tenant' using errcode = '${wallStates.crossTenant}';
+  if inside operator(pg_catalog.<>) '' and inside operator(pg_catalog.<>) context then
+    raise exception 'this transaction belongs to another tenant${options.unitType === undefined ? '' : ' or unit'}' using errcode = '${wallStates.crossTenant}';
   end if;
   if ${lock} is null then
     return;
@@ -186,30 +295,15 @@ ${refuseOldSnapshot}  select t.state, t.placement into found_state, found_placem
       raise exception 'the tenant is %', found_state using errcode = '${wallStates.suspended}';
     end if;
   end if;
-  inside := pg_catalog.set_config('partywall.tenant_id', canonical, true);
+  inside := ${setContext(options, 'context')};
 end`)}`,
-    `create or replace function partywall.enter_since(tenant text, seen bigint) returns bigint language plpgsql volatile security definer as ${dollarQuote(`declare
-  canonical pg_catalog.text := tenant::${type}::pg_catalog.text;
-  changed pg_catalog.int8;
-begin
-  if (case
-    when pg_catalog.current_setting('partywall.tenant_id', true) operator(pg_catalog.<>) '' then false
-    when ${lock} is null then false
-    when ${lastChange} operator(pg_catalog.=) seen then pg_catalog.set_config('partywall.tenant_id', canonical, true) is not null
-    else false
-  end) then
-    return seen;
-  end if;
-  changed := ${lastChange};
-  if not pg_catalog.pg_visible_in_snapshot(changed::pg_catalog.text::pg_catalog.xid8, pg_catalog.pg_current_snapshot()) then
-    changed := null;
-  end if;
-  perform partywall.enter(tenant);
-  if pg_catalog.current_setting('transaction_read_only') operator(pg_catalog.=) 'on' then
-    return null;
-  end if;
-  return changed;
-end`)}`,
+    since('enter_since(tenant text, seen bigint)', { unit: 'null' }),
+    since('enter_unit(tenant text, unit text, seen bigint)', { unit: 'unit' }),
+    since('enter_sealed(tenant text, unit text, seen bigint, key integer, expires bigint, mac bytea)', {
+      unit: 'unit',
+      declared: '  ipad pg_catalog.bytea;\n  opad pg_catalog.bytea;\n  lasts pg_catalog.float8;\n',
+      check: refuseBadSeal(wallStates.sealRefused),
+    }),
   ];
 }
 
@@ -223,7 +317,9 @@ function bootFactsSql(): string {
   return `create or replace function partywall.boot_facts() returns jsonb language sql stable security definer
 set search_path = pg_catalog, pg_temp as ${dollarQuote(`select jsonb_build_object(
   'phase', (select f.value from partywall.facts f where f.name = 'phase'),
-  'walled_tables', (select f.value from partywall.facts f where f.name = 'walled_tables'))`)}`;
+  'walled_tables', (select f.value from partywall.facts f where f.name = 'walled_tables'),
+  'sealed', exists (select from partywall.facts f where f.name = '${sealedFact}'),
+  'seal_keys', (select coalesce(jsonb_agg(k.id), '[]'::jsonb) from partywall.seal_keys k where k.id > 0 and k.retired_at is null))`)}`;
 }
 
 /** Changes a tenant's state. Fencing (waiting for those inside, ending stragglers) is the caller's, after commit. */

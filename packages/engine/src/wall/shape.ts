@@ -3,6 +3,7 @@ import { ident } from '../db/sql.ts';
 import type { ScopedRule, TableRule, TenancyModel } from '../model/model.ts';
 import type { TableName } from '../model/table-name.ts';
 import { shapeBlockers } from './blockers.ts';
+import type { ContextForm } from './context-sql.ts';
 import { policyName, wallName } from './names.ts';
 import { isSameKey, referencedColumns, wantedForeignKey, wantedKeys, wantedUniques } from './shape-keys.ts';
 
@@ -13,6 +14,8 @@ import { isSameKey, referencedColumns, wantedForeignKey, wantedKeys, wantedUniqu
 export interface WantedWall {
   /** Type of the tenant key as schema `partywall` uses it: every textual type is `text`. */
   readonly keyType: KeyType;
+  /** How contexts are kept. */
+  readonly context: ContextForm;
   /** The root and every scoped table, partition and inheritance child; parents before what derives from them. */
   readonly tables: ReadonlyMap<TableName, WantedTable>;
   /** Views that read scoped rows and must run with the caller's rights. */
@@ -111,7 +114,8 @@ export function wantedWall(model: TenancyModel, catalog: Catalog): WantedWall {
   const rootColumn = root && columnOf(root, model.tenant.key);
   if (!root || !rootColumn) {
     const missing = root ? `has no column ${ident(model.tenant.key)}` : 'is not in the database';
-    return { keyType: 'text', tables: new Map(), views: [], blockers: [{ table: model.tenant.table, message: `the tenant root ${missing}` }], residuals };
+    const blockers = [{ table: model.tenant.table, message: `the tenant root ${missing}` }];
+    return { keyType: 'text', context: contextForm('text', catalog), tables: new Map(), views: [], blockers, residuals };
   }
   const scoped = scopedRelations(model, catalog, rootColumn);
   const blockers = shapeBlockers(model, catalog, scoped, { relation: root, key: rootColumn });
@@ -121,7 +125,12 @@ export function wantedWall(model: TenancyModel, catalog: Catalog): WantedWall {
     const entry = scoped.get(table);
     if (entry) tables.set(table, wantedTable(entry, { scoped, referenced: referenced.get(table) ?? [], root, residuals }));
   }
-  return { keyType: keyTypeOf(rootColumn.type) ?? 'text', tables, views: scopedViews(catalog, scoped), blockers, residuals };
+  const keyType = keyTypeOf(rootColumn.type) ?? 'text';
+  return { keyType, context: contextForm(keyType, catalog), tables, views: scopedViews(catalog, scoped), blockers, residuals };
+}
+
+function contextForm(keyType: KeyType, catalog: Catalog): ContextForm {
+  return { keyType, isProtected: catalog.protectsContext };
 }
 
 /** A relation that holds tenants' rows, or the root (no rule). */

@@ -35,6 +35,7 @@ export function writtenCatalog(tables: readonly WrittenTable[]): Catalog {
     publications: [],
     databaseGrants: [],
     largeObjects: 0,
+    protectsContext: true,
     runtime: undefined,
   };
 }

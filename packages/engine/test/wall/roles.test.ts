@@ -110,17 +110,25 @@ describe('after contract', () => {
     expect(catalog.schemas.get('public')?.grants.filter(({ privilege }) => privilege === 'create')).toEqual([]);
   });
 
-  test('of schema partywall the application may call five functions and use nothing else', async () => {
+  test('of schema partywall the application may call these functions and use nothing else', async () => {
     const { rows } = await database.query<{ name: string }>(
       `select p.oid::regprocedure::text as name from pg_proc p where p.pronamespace = 'partywall'::regnamespace and has_function_privilege($1, p.oid, 'execute') order by 1`,
       [roles.app],
     );
     expect(rows.map(({ name }) => name)).toEqual([
+      'partywall.blocked_sources(text[])',
       'partywall.boot_facts()',
-      'partywall.enter(text)',
+      'partywall.enter(text,text)',
+      'partywall.enter_sealed(text,text,bigint,integer,bigint,bytea)',
       'partywall.enter_since(text,bigint)',
+      'partywall.enter_unit(text,text,bigint)',
       'partywall.no_context()',
+      'partywall.record_attempt(jsonb)',
+      'partywall.rollout_state(text)',
+      'partywall.rollout_tables()',
+      'partywall.stand_in(text,bigint,bytea)',
       'partywall.tenant_id()',
+      'partywall.unit_id()',
     ]);
     const open = await database.query(
       `select relname from pg_class where relnamespace = 'partywall'::regnamespace
@@ -211,7 +219,7 @@ describe('after contract', () => {
       expect(await plan('select name from contacts where id = 17')).toMatch(/Index Cond: \(+(id = 17|tenant_id = )/);
       const list = await plan('select name from contacts order by id limit 10');
       expect(list).toMatch(/Index (Only )?Scan using pw_key_contacts_\w+ on contacts/);
-      expect(list).toMatch(/Index Cond: \(tenant_id = COALESCE\(.*current_setting\('partywall.tenant_id'/);
+      expect(list).toMatch(/Index Cond: \(tenant_id = COALESCE\(.*current_setting\('backtrace_functions'/);
       expect(list).not.toMatch(/Filter|SubPlan/);
       await client.query('rollback');
     });

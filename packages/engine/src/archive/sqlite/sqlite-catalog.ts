@@ -195,5 +195,6 @@ const empty: Omit<Catalog, 'database' | 'currentUser' | 'relations'> = {
   publications: [],
   databaseGrants: [],
   largeObjects: 0,
+  protectsContext: false,
   runtime: undefined,
 };

@@ -40,7 +40,7 @@ interface ExpectedFunction {
 
 function functions(live: readonly DatabaseFunction[], { model, wanted }: StaticFacts): Finding[] {
   const statements = [
-    ...runtimeSql({ keyType: wanted.keyType }),
+    ...runtimeSql(wanted.context),
     ...operationsSql(wanted),
     ...registerTrigger(model.tenant),
     ...eventTrigger(model),
