@@ -31,53 +31,53 @@ export interface BackupCheck {
   readonly damage: readonly string[];
 }
 
-const packsAtOnce = 4;
+const subjectsAtOnce = 4;
 const newline = 0x0a;
 
 /**
  * Checks a backup from its manifest down: signature and chain; each page by its hash; each pack by its size, and with `readData` by its hash, every
- * segment in it opened and its rows counted. Goes on after a damage, so that all of it is named.
+ * segment in it opened and its rows counted. Goes on after a damage, so that all of it is named. Subject by subject, so that no more than a few pages
+ * are in memory: those of ten thousand tenants of a hundred tables are a million segments.
  *
  * @throws PartywallError backup_unknown, archive_foreign, store_unavailable, store_refused
  */
 export async function verifyBackup(archive: Archive, id: string, options: VerifyBackupOptions = {}): Promise<BackupCheck> {
   const { readData = false, signal } = options;
   const damage: string[] = [];
-  const none = { id, readData, subjects: 0, sealed: 0, packs: 0, segments: 0, bytes: 0, rows: 0 };
+  const counted = { packs: 0, segments: 0, bytes: 0, rows: 0 };
   const backup = await noting(damage, () => openBackup(archive, id));
-  if (!backup) return { ...none, whole: false, damage };
+  if (!backup) return { id, readData, subjects: 0, sealed: 0, ...counted, whole: false, damage };
   await noting(damage, () => checkChain(archive, backup));
   const refs = [...backup.subjects.keys()];
-  const sealed = refs.filter((ref) => archive.keys.byRef(ref) === undefined);
-  const packs = new Map<string, Pack>();
+  const kinds = new Map(backup.manifest.tables.map(({ name, kind }) => [name, kind]));
   const rows = new Map<string, number>();
-  await sideBySide(refs, packsAtOnce, async (ref) => {
+  const wrongPages: string[] = [];
+  const total = [...backup.subjects.values()].reduce((sum, { packs }) => sum + packs.length, 0);
+  await sideBySide(refs, subjectsAtOnce, async (ref) => {
     signal?.throwIfAborted();
-    const page = await noting(damage, () => backup.page(ref));
-    if (page) notePage({ backup, ref, page, packs, rows, damage });
+    const page = await noting(wrongPages, () => backup.page(ref));
+    const packs = page ? packsOf({ backup, ref, page, kinds, rows, damage: wrongPages }) : [];
+    const isOpened = readData && archive.keys.byRef(ref) !== undefined;
+    for (const pack of packs) {
+      signal?.throwIfAborted();
+      await noting(damage, () => checkSize(archive, pack));
+      if (readData) await noting(damage, () => checkContent(archive, pack, { opened: isOpened, damage }));
+      counted.packs += 1;
+      counted.segments += pack.segments.length;
+      counted.bytes += pack.bytes;
+      options.onProgress?.({ done: counted.packs, total });
+    }
   });
-  if (damage.length === 0) damage.push(...wrongSums(backup, rows));
-  let bytes = 0;
-  let done = 0;
-  await sideBySide([...packs.values()], packsAtOnce, async (pack) => {
-    signal?.throwIfAborted();
-    const opened = readData && archive.keys.byRef(pack.ref) !== undefined;
-    bytes += pack.bytes;
-    await noting(damage, () => checkSize(archive, pack));
-    if (readData) await noting(damage, () => checkContent(archive, pack, { opened, damage }));
-    done += 1;
-    options.onProgress?.({ done, total: packs.size });
-  });
-  const segments = [...packs.values()].reduce((sum, pack) => sum + pack.segments.length, 0);
+  // Where a page is damaged the sums are wrong as well, and say nothing more.
+  damage.push(...wrongPages, ...(wrongPages.length === 0 ? wrongSums(backup, rows) : []));
   return {
-    ...none,
-    whole: damage.length === 0,
+    id,
+    readData,
     subjects: refs.length,
-    sealed: sealed.length,
-    packs: packs.size,
-    segments,
-    bytes,
+    sealed: refs.filter((ref) => archive.keys.byRef(ref) === undefined).length,
+    ...counted,
     rows: [...rows.values()].reduce((sum, each) => sum + each, 0),
+    whole: damage.length === 0,
     damage: damage.sort(),
   };
 }
@@ -91,24 +91,27 @@ interface Pack {
   readonly segments: { readonly table: string; readonly kind: 'rows' | 'bytes'; readonly segment: PageSegment }[];
 }
 
-interface NotedPage {
+interface ReadPage {
   readonly backup: Backup;
   readonly ref: string;
   readonly page: Page;
-  readonly packs: Map<string, Pack>;
+  /** Of the tables of the manifest. */
+  readonly kinds: ReadonlyMap<string, Pack['segments'][number]['kind']>;
+  /** Of all pages, by table. */
   readonly rows: Map<string, number>;
   readonly damage: string[];
 }
 
-function notePage({ backup, ref, page, packs, rows, damage }: NotedPage): void {
-  const subject = backup.subjects.get(ref);
-  for (const pack of subject?.packs ?? []) {
-    const key = packObject(ref, pack.backup, pack.pack);
-    packs.set(key, { key, ref, bytes: pack.bytes, sha256: pack.sha256, segments: [] });
+/** The packs of a subject, with the segments that its page has in them. Adds up its rows. */
+function packsOf({ backup, ref, page, kinds, rows, damage }: ReadPage): Pack[] {
+  const packs = new Map<string, Pack>();
+  for (const { backup: storedBy, pack, bytes, sha256 } of backup.subjects.get(ref)?.packs ?? []) {
+    const key = packObject(ref, storedBy, pack);
+    packs.set(key, { key, ref, bytes, sha256, segments: [] });
   }
   for (const { table, rows: counted, segments } of page.tables) {
     rows.set(table, (rows.get(table) ?? 0) + counted);
-    const kind = backup.manifest.tables.find(({ name }) => name === table)?.kind;
+    const kind = kinds.get(table);
     if (kind === undefined) damage.push(`the page of ${ref}: ${table} is no table of the manifest`);
     const sum = segments.reduce((total, segment) => total + segment.rows, 0);
     if (sum !== counted) damage.push(`the page of ${ref}: ${table} has ${counted} rows, and its segments have ${sum}`);
@@ -119,6 +122,7 @@ function notePage({ backup, ref, page, packs, rows, damage }: NotedPage): void {
       else damage.push(`the page of ${ref}: part ${segment.part} of ${table} is not in ${key} as the manifest has it`);
     }
   }
+  return [...packs.values()];
 }
 
 /** Rows of the pages against those of the manifest, where nobody was taken out of it. */
