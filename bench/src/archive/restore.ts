@@ -111,7 +111,7 @@ async function restoreOne({ operation, archive, url }: Place, tenant: string): P
   const began = performance.now();
   const source = await backupSource(archive, await findBackup(archive, 'latest', ({ manifest }) => manifest.scope === 'all'), tenant);
   await restoreFrom(operation, source, {
-    undo: async () => (await runBackup(operation, archive, { reason: 'before restore', tenants: [tenant] })).id,
+    undo: async (_tenant, { fixed }) => (await runBackup(operation, archive, { reason: 'before restore', tenants: [tenant] }, { onFixed: fixed })).id,
   });
   return (performance.now() - began) / 1000;
 }

@@ -56,15 +56,8 @@ export { type RecoverInput, type RecoverOptions, type RecoverProgress, type Reco
 export { type CustomerKeys, exportForCustomer } from './archive/restore/customer-file.ts';
 export type { ForgottenRow } from './archive/restore/forget.ts';
 export { restoreFromArchive, restoreWorks, undoReason } from './archive/restore/from-archive.ts';
-export {
-  planRestore,
-  type RestoreInput,
-  type RestoreOptions,
-  type RestorePlan,
-  type RestoreReport,
-  restoreFrom,
-  type UndoBackup,
-} from './archive/restore/restore.ts';
+export type { RestoreInput, RestorePlan } from './archive/restore/prepare.ts';
+export { planRestore, type RestoreOptions, type RestoreReport, restoreFrom, type UndoBackup } from './archive/restore/restore.ts';
 export {
   beginRestore,
   type FinishedRestore,

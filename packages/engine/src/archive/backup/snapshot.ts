@@ -62,6 +62,7 @@ const holder = `select a.application_name as name from pg_catalog.pg_locks l joi
 export interface SnapshotInput {
   readonly backup: string;
   readonly allow: readonly Allowance[];
+  readonly onFixed?: (() => void) | undefined;
 }
 
 /**
@@ -70,7 +71,7 @@ export interface SnapshotInput {
  *
  * @throws PartywallError backup_refused (another backup runs; tables that the model does not classify, or that cannot be kept), lock_not_acquired
  */
-export async function openSnapshot({ database, signal }: Operation, { backup, allow }: SnapshotInput): Promise<Snapshot> {
+export async function openSnapshot({ database, signal }: Operation, { backup, ...input }: SnapshotInput): Promise<Snapshot> {
   const connection = database.pool.options.connectionString;
   if (connection === undefined) throw new TypeError('the pool of the control plane has no connection string');
   const client = await connect(connection, { purpose: `backup ${backup}` });
@@ -84,7 +85,7 @@ export async function openSnapshot({ database, signal }: Operation, { backup, al
     await refuseSecond(client);
     for (let attempt = 1; ; attempt += 1) {
       signal?.throwIfAborted();
-      const taken = await attemptSnapshot(client, database, allow);
+      const taken = await attemptSnapshot(client, database, input);
       if (taken) return { ...taken, connection, close, end: () => endSnapshot(client).finally(close) };
       if (attempt === attemptsMax) {
         throw new PartywallError(
@@ -103,7 +104,11 @@ export async function openSnapshot({ database, signal }: Operation, { backup, al
 type Taken = Omit<Snapshot, 'connection' | 'close' | 'end'>;
 
 /** Undefined: a lock was not to be had, or the tables changed meanwhile. */
-async function attemptSnapshot(client: pg.Client, { model, clock }: Operation['database'], allow: readonly Allowance[]): Promise<Taken | undefined> {
+async function attemptSnapshot(
+  client: pg.Client,
+  { model, clock }: Operation['database'],
+  { allow, onFixed }: Omit<SnapshotInput, 'backup'>,
+): Promise<Taken | undefined> {
   const catalog = await readCatalog(client);
   assertModelComplete(model, catalog);
   const schemas = [...new Set([...[...catalog.relations.values()].map(({ schema }) => schema), ...ownSchemas])];
@@ -134,6 +139,7 @@ async function attemptSnapshot(client: pg.Client, { model, clock }: Operation['d
     await client.query('rollback');
     return undefined;
   }
+  onFixed?.();
   const { sources, left, refused } = sourcesOf(model, catalog, facts);
   const unread = new Set(refused.map(({ what }) => what));
   const ddl = await schemaDdl(client);

@@ -11,6 +11,7 @@ import type { OpenArchive } from '../open-archive.ts';
 import { backupSource } from '../read/backup-source.ts';
 import { openBackup } from '../read/open-backup.ts';
 import { type RestoreFrom, restoreKind, restoreWork } from './restore-work.ts';
+import type { Undoing } from './undo.ts';
 
 /** Reason of the backup that a restore makes of what is there. */
 export const undoReason = 'before restore';
@@ -25,7 +26,7 @@ export function restoreFromArchive(archive: Archive): RestoreFrom {
       await refuseErased(archive, tenant);
       return backupSource(archive, await openBackup(archive, backup), tenant);
     },
-    undo: (operation, tenant) => undoBackup(operation, archive, tenant),
+    undo: (operation, tenant, undoing) => undoBackup(operation, archive, { tenant, undoing }),
     files: (operation, request) => restoreFiles(operation, archive, request),
   };
 }
@@ -51,16 +52,21 @@ async function refuseErased(archive: Archive, tenant: string): Promise<void> {
   throw new PartywallError('restore_refused', `restoring tenant ${tenant}: it was erased, as the ledger says since ${record.at}`);
 }
 
-async function undoBackup(operation: Operation, archive: Archive, tenant: string): Promise<string> {
+async function undoBackup(
+  operation: Operation,
+  archive: Archive,
+  { tenant, undoing: { fixed, signal } }: { readonly tenant: string; readonly undoing: Undoing },
+): Promise<string> {
+  const stoppable = { ...operation, signal: operation.signal ? AbortSignal.any([operation.signal, signal]) : signal };
   const deadline = performance.now() + undoWaitMs;
   for (;;) {
-    operation.signal?.throwIfAborted();
+    stoppable.signal.throwIfAborted();
     try {
-      return (await runBackup(operation, archive, { reason: undoReason, tenants: [tenant], allow: allowances })).id;
+      return (await runBackup(stoppable, archive, { reason: undoReason, tenants: [tenant], allow: allowances }, { onFixed: fixed })).id;
     } catch (error) {
       const waits = error instanceof PartywallError && error.code === 'backup_refused' && error.message.startsWith('starting a backup:');
       if (!waits || performance.now() >= deadline) throw error;
     }
-    await delay(undoPollMs, undefined, { signal: operation.signal });
+    await delay(undoPollMs, undefined, { signal: stoppable.signal });
   }
 }

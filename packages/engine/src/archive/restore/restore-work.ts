@@ -1,3 +1,4 @@
+import type pg from 'pg';
 import { sqlState } from '../../db/connect.ts';
 import { type Operation, transaction } from '../../db/operation.ts';
 import { beginOperation, finishOperation, keepDetails, type LongOperation, readDetails, readOperation, reportProgress } from '../../durable/operations.ts';
@@ -9,7 +10,9 @@ import type { RestoreFilesReport } from '../files/restore-files.ts';
 import type { TenantSource } from '../tenant-source.ts';
 import type { ForgottenRow } from './forget.ts';
 import { holdOut, letIn } from './hold-out.ts';
-import { applyRestore, planRestore, type RestoreInput, type RestoreReport, refuseConflicts } from './restore.ts';
+import { type PreparedRestore, prepareRestore, type RestoreInput } from './prepare.ts';
+import { applyRestore, type RestoreReport, refuseConflicts } from './restore.ts';
+import { besideUndo, type Undoing } from './undo.ts';
 
 /** Kind of the operation that restores a tenant from a backup. */
 export const restoreKind = 'tenant.restore';
@@ -36,7 +39,7 @@ export interface RestoreFrom {
   /** The tenant's rows in a backup. Asked for anew in each step. */
   source(operation: Operation, request: { readonly tenant: string; readonly backup: string }): Promise<TenantSource>;
   /** Backs the tenant up as it is now; returns the id of that backup. */
-  undo(operation: Operation, tenant: string): Promise<string>;
+  undo(operation: Operation, tenant: string, undoing: Undoing): Promise<string>;
   /** Plans, and then makes, the tenant's files those of the backup. */
   files?(operation: Operation, request: FilesRequest): Promise<RestoreFilesReport>;
   /** Rows that were erased since and must not come back. */
@@ -80,8 +83,9 @@ export async function beginRestore(operation: Operation, durable: Durable, { ten
 }
 
 /**
- * Restores a tenant in steps that can be run again: plan, hold out, back up what is there, apply, let in. Only the fourth changes rows, in one transaction that
- * also writes the report down: where there is one, it has happened. A step that fails lets the tenant in; a crash leaves it held out, for whoever goes on.
+ * Restores a tenant in steps that can be run again: plan, hold out, apply beside a backup of what is there, let in. Only the third changes rows, in one
+ * transaction that also writes the report down: where there is one, it has happened. What the plan staged is applied; after a crash it is staged again. A step
+ * that fails lets the tenant in; a crash leaves it held out, for whoever goes on.
  */
 export function restoreWork(from: RestoreFrom): Work {
   return async ({ operation, id, tenant, step }) => {
@@ -92,29 +96,40 @@ export function restoreWork(from: RestoreFrom): Work {
       ...request,
       ...(from.forgotten && { forget: [...(request.forget ?? []), ...(await from.forgotten(operation, tenant, source.at))] }),
     });
+    let prepared: PreparedRestore | undefined;
     try {
       await step('plan', async () => {
         if (await isApplied(operation, id)) return;
         await say('reading the backup');
         const source = await from.source(operation, request);
-        refuseConflicts(await planRestore(operation, source, await input(source)));
+        prepared = await prepareRestore(operation, source, await input(source));
+        refuseConflicts(prepared.plan);
+        prepared.wait();
+        // What was erased meanwhile must not come back either.
+        if (from.forgotten) prepared.close();
         if (request.files) await restoreFilesOf(from, operation, request, true);
       });
       await step('hold out', async () => {
         await say('keeping everybody out');
         if (!(await isApplied(operation, id))) await holdOut(operation, tenant);
       });
-      await step('undo', async () => {
-        // What a crash cut off has its undo backup already, and nobody has been inside since.
-        if (typeof (await readDetails(pool, id))['undo'] === 'string') return;
-        await say('backing up what is there');
-        await keepDetails(pool, id, { undo: await from.undo(operation, tenant) });
-      });
       await step('apply', async () => {
         if (await isApplied(operation, id)) return;
-        await say('restoring rows');
+        await say('backing up what is there, and restoring rows');
         const source = await from.source(operation, request);
-        await applyRestore(operation, source, await input(source), { within: (client, report) => keepDetails(client, id, { report }) });
+        const given = await input(source);
+        const within = (client: pg.ClientBase, report: RestoreReport): Promise<void> => keepDetails(client, id, { report });
+        await besideUndo(
+          async (undoing) => {
+            // What a crash cut off has its undo backup already, and nobody has been inside since.
+            const { undo: made } = await readDetails(pool, id);
+            if (typeof made === 'string') return made;
+            const undo = await from.undo(operation, tenant, undoing);
+            await keepDetails(pool, id, { undo });
+            return undo;
+          },
+          (until) => applyRestore(operation, source, given, { prepared, until, within }),
+        );
       });
       await step('files', async () => {
         if (!request.files || (await readDetails(pool, id))['files'] !== undefined) return;
@@ -126,10 +141,13 @@ export function restoreWork(from: RestoreFrom): Work {
         await finishOperation(pool, id);
       });
     } catch (error) {
+      prepared?.close();
       await letIn(operation, tenant);
       // Whoever is let in writes: the next try needs an undo backup of its own.
       if (!(await isApplied(operation, id))) await keepDetails(pool, id, { undo: undefined });
       throw error;
+    } finally {
+      prepared?.close();
     }
   };
 }

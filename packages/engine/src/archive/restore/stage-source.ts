@@ -13,22 +13,26 @@ export interface Staging {
   readonly tenant: string;
   readonly source: TenantSource;
   readonly tables: readonly AlignedTable[];
+  /** Default `transaction`: until it ends. */
+  readonly until?: 'transaction' | 'session' | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onTable?: ((progress: { readonly table: string; readonly rows: number }) => void) | undefined;
 }
 
 /**
- * Sends the rows of a source into temporary tables, gone with the transaction, in whatever pieces they come: nothing but a piece is in memory.
+ * Sends the rows of a source into temporary tables, in whatever pieces they come: nothing but a piece is in memory.
  * A table whose columns have changed is read as text, with the columns of the source, and converted; each value must come back from its new type
  * as what it was.
  *
  * @throws PartywallError archive_damaged (other rows than stated), restore_refused (rows of another tenant, doubled keys, values that cannot be
  * converted), and what the source throws
  */
-export async function stageSource(client: pg.ClientBase, { tenant, source, tables, signal, onTable }: Staging): Promise<StagedTable[]> {
+export async function stageSource(client: pg.ClientBase, { tenant, source, tables, until, signal, onTable }: Staging): Promise<StagedTable[]> {
   const staged: StagedTable[] = [];
+  const kept = until === 'session' ? 'preserve rows' : 'drop';
   for (const [at, table] of tables.entries()) {
-    const rows = asItIs(table) ? await stagePlain(client, { source, table, at }) : await stageConverted(client, { tenant, source, table, at });
+    const one: One = { source, table, at, kept };
+    const rows = asItIs(table) ? await stagePlain(client, one) : await stageConverted(client, { ...one, tenant });
     if (rows !== table.source.count) {
       throw new PartywallError(
         'archive_damaged',
@@ -49,6 +53,8 @@ interface One {
   readonly source: TenantSource;
   readonly table: AlignedTable;
   readonly at: number;
+  /** What the temporary table does at the end of the transaction. */
+  readonly kept: 'drop' | 'preserve rows';
 }
 
 function stageOf(at: number): string {
@@ -56,18 +62,20 @@ function stageOf(at: number): string {
 }
 
 function asItIs({ columns, addsTenant }: AlignedTable): boolean {
-  return !addsTenant && columns.every(({ name, type, target }) => target?.name === name && target.type === type);
+  return !addsTenant && columns.every(({ name, type, target }) => !target || (target.name === name && target.type === type));
 }
 
-async function stagePlain(client: pg.ClientBase, { source, table: { live, source: from }, at }: One): Promise<number> {
-  const columns = from.columns.map(({ name }) => ident(name)).join(', ');
-  await client.query(`create temporary table partywall_stage_${at} on commit drop as select ${columns} from ${only(live.relation)} with no data`);
-  return copyLines(client, `${stageOf(at)} (${columns})`, source.rows(from)).catch((error: unknown) => {
+/** Columns that nothing takes are staged as texts, under names that nobody else has. */
+async function stagePlain(client: pg.ClientBase, { source, table: { live, source: from, columns }, at, kept }: One): Promise<number> {
+  const names = columns.map(({ name, target }, index) => ident(target ? name : `partywall:left ${index}`));
+  const values = columns.map(({ target }, index) => (target ? names[index] : `null::text as ${names[index]}`));
+  await client.query(`create temporary table partywall_stage_${at} on commit ${kept} as select ${values.join(', ')} from ${only(live.relation)} with no data`);
+  return copyLines(client, `${stageOf(at)} (${names.join(', ')})`, source.rows(from)).catch((error: unknown) => {
     throw refusedValue(error, from.name);
   });
 }
 
-async function stageConverted(client: pg.ClientBase, { tenant, source, table, at }: One & { readonly tenant: string }): Promise<number> {
+async function stageConverted(client: pg.ClientBase, { tenant, source, table, at, kept }: One & { readonly tenant: string }): Promise<number> {
   const { live, source: from, columns, addsTenant } = table;
   const raw = `pg_temp.partywall_raw_${at}`;
   await client.query(`create temporary table partywall_raw_${at} (${columns.map((_, index) => `c${index} text`).join(', ')}) on commit drop`);
@@ -85,7 +93,7 @@ async function stageConverted(client: pg.ClientBase, { tenant, source, table, at
   if (problems.length > 0) throw new PartywallError('restore_refused', `converting ${source.description}: ${problems[0]}`, { details: problems });
   if (addsTenant) taken.push({ name: live.tenantColumn, value: literal(tenant) });
   const names = taken.map(({ name }) => ident(name)).join(', ');
-  await client.query(`create temporary table partywall_stage_${at} on commit drop as select ${names} from ${only(live.relation)} with no data`);
+  await client.query(`create temporary table partywall_stage_${at} on commit ${kept} as select ${names} from ${only(live.relation)} with no data`);
   await client.query(`insert into ${stageOf(at)} (${names}) select ${taken.map(({ value }) => value).join(', ')} from ${raw}`).catch((error: unknown) => {
     throw refusedValue(error, from.name);
   });

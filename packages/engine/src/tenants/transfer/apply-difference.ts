@@ -4,7 +4,8 @@ import { sqlState } from '../../db/connect.ts';
 import { PartywallError } from '../../errors.ts';
 import type { TenancyModel } from '../../model/model.ts';
 import type { TableName } from '../../model/table-name.ts';
-import { assertBound, boundTo, openStage } from './bound.ts';
+import { assertBound, boundTo, openStages } from './bound.ts';
+import { changedRows, countChanges, netOf, type TableChange } from './changes.ts';
 import { findMovedConflicts } from './conflicts.ts';
 import { deleteSql, insertSql, type StagedTable, unlinkSql, updateSql } from './difference-sql.ts';
 import { type DoomedTable, deleteDoomedSql, loosenSql, markDoomed } from './doomed.ts';
@@ -12,7 +13,7 @@ import { restoringSetting } from './restoring-sql.ts';
 import { type CountsByTable, countOthers, proveRows, type RowCounts, type RowProof, readCounts } from './row-proof.ts';
 
 /** A second round puts right what cascades and triggers of the first have changed; what needs more does not settle. */
-const roundsMax = 4;
+const roundsMax = 3;
 
 export interface Difference {
   readonly tenant: string;
@@ -20,8 +21,8 @@ export interface Difference {
   readonly catalog: Catalog;
   /** In the order of their references. */
   readonly tables: readonly StagedTable[];
-  /** By table: rows to come less rows to go. */
-  readonly net: ReadonlyMap<string, number>;
+  /** What the staged rows change, counted while nobody else could change the tenant's. */
+  readonly changes: readonly TableChange[];
 }
 
 export interface AppliedDifference {
@@ -47,23 +48,28 @@ interface Statement {
  * @throws PartywallError import_conflict, control_missing
  */
 export async function applyDifference(client: pg.ClientBase, difference: Difference): Promise<AppliedDifference> {
-  const { tenant, model, catalog, tables, net } = difference;
+  const { tenant, model, catalog, tables, changes } = difference;
   await assertBound(client, model, tables);
-  for (const { stage } of tables) await openStage(client, model, stage);
+  await openStages(
+    client,
+    model,
+    tables.map(({ stage }) => stage),
+  );
   await client.query(`select set_config('${restoringSetting}', 'on', true)`);
   const bound = boundTo(client, model, tenant);
   await bound('set constraints all deferred');
-  const others = await countOthers(client, { tenant, model, catalog, restored: tables.map(({ relation }) => relation.table) });
+  const counted = await readCounts(client);
+  const others = await countOthers(client, counted, { tenant, model, catalog, restored: tables.map(({ relation }) => relation.table) });
 
-  let statements = insertsFirst(tables);
+  let statements = insertsFirst(tables, changes);
   let roomMade = false;
-  let baseline = await readCounts(client);
+  let baseline: CountsByTable = counted;
   let asked = new Map<TableName, RowCounts>();
   let total = 0;
   for (let round = 1; round <= roundsMax; round += 1) {
     await client.query('savepoint round');
     const before = new Map(asked);
-    const atStart = await readCounts(client);
+    const atStart = round === 1 ? counted : await readCounts(client);
     let changed = 0;
     try {
       for (const statement of statements) changed += note(asked, statement, await bound(statement.sql));
@@ -83,20 +89,33 @@ export async function applyDifference(client: pg.ClientBase, difference: Differe
       continue;
     }
     await client.query('release savepoint round');
-    // What made room came back by its key, and must not go again.
-    statements = insertsFirst(tables);
-    if (changed === 0) {
-      const proof = await proveRows(client, baseline, { tenant, model, catalog, asked, net, others });
+    total += changed;
+    // Of the rows as they are now: what made room came back by its key, and must not go again.
+    const left = await countChanges(client, tenant, tables);
+    if (changedRows(left) === 0) {
+      const proof = await proveRows(client, baseline, { tenant, model, catalog, asked, net: netOf(changes), others });
       await client.query(`select set_config('${restoringSetting}', 'off', true)`);
       return { changed: total, proof };
     }
-    total += changed;
+    statements = insertsFirst(tables, left);
   }
   throw new PartywallError('import_conflict', `restoring tenant ${tenant}: its rows do not settle; a trigger of the application keeps changing them`);
 }
 
-function insertsFirst(tables: readonly StagedTable[]): Statement[] {
-  return [...inserts(tables), ...updates(tables), ...deletes(tables)];
+/** Only those that have rows to change. */
+function insertsFirst(tables: readonly StagedTable[], changes: readonly TableChange[]): Statement[] {
+  const counts = new Map(changes.map((change) => [change.table, change]));
+  const those = (wants: (change: TableChange, table: StagedTable) => boolean): StagedTable[] =>
+    tables.filter((table) => {
+      const change = counts.get(table.relation.table);
+      return change !== undefined && wants(change, table);
+    });
+  return [
+    ...inserts(those(({ inserted }) => inserted > 0)),
+    // References to what comes later are inserted as NULL.
+    ...updates(those(({ inserted, updated }, { deferred }) => updated > 0 || (inserted > 0 && deferred.length > 0))),
+    ...deletes(those(({ deleted }) => deleted > 0)),
+  ];
 }
 
 function deletesFirst(tables: readonly StagedTable[], doomed: readonly DoomedTable[]): Statement[] {

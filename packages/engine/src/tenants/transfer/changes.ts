@@ -16,6 +16,11 @@ export interface TableChange {
   readonly unchanged: number;
 }
 
+/** Rows that a restore inserts, updates and deletes. */
+export function changedRows(changes: readonly TableChange[]): number {
+  return changes.reduce((sum, { inserted, updated, deleted }) => sum + inserted + updated + deleted, 0);
+}
+
 /** Rows that the tenant gains in each table. */
 export function netOf(changes: readonly TableChange[]): ReadonlyMap<string, number> {
   return new Map(changes.map(({ table, inserted, deleted }) => [table, inserted - deleted]));

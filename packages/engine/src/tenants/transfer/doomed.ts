@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { ident } from '../../db/sql.ts';
 import type { TenancyModel } from '../../model/model.ts';
-import { openStage } from './bound.ts';
+import { openStages } from './bound.ts';
 import { gone, mine, moved, type StagedTable } from './difference-sql.ts';
 import { foreignKeys, only } from './tables.ts';
 
@@ -35,7 +35,11 @@ export async function markDoomed(
     await client.query(`insert into ${doomed} select ${keys} from ${only(table.relation)} t where ${why.join(' or ')}`, [tenant]);
     for (let depth = 0; depth < depthMax; depth += 1) if ((await followReferences(client, tenant, { table, doomed }, found)) === 0) break;
   }
-  for (const { doomed } of found) await openStage(client, model, doomed);
+  await openStages(
+    client,
+    model,
+    found.map(({ doomed }) => doomed),
+  );
   return found;
 }
 

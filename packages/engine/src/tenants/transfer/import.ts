@@ -5,7 +5,7 @@ import type { Operation } from '../../db/operation.ts';
 import { PartywallError } from '../../errors.ts';
 import { modelFingerprint } from '../../model/fingerprint.ts';
 import { applyDifference } from './apply-difference.ts';
-import { countChanges, keepOut, netOf, refusedByDatabase, type TableChange, triggersOf } from './changes.ts';
+import { changedRows, countChanges, keepOut, refusedByDatabase, type TableChange, triggersOf } from './changes.ts';
 import { findConflicts } from './conflicts.ts';
 import { hashTenant } from './export.ts';
 import { readExport } from './read-export.ts';
@@ -95,8 +95,7 @@ async function restore(client: pg.PoolClient, operation: Operation, { reader, te
     // By the live order of references; the export's own may be an older one.
     const position = new Map(live.map(({ relation }, at) => [relation.table, at]));
     const inOrder = tables.toSorted((left, right) => (position.get(left.relation.table) ?? 0) - (position.get(right.relation.table) ?? 0));
-    const { changed } = await applyDifference(client, { tenant, model, catalog, tables: inOrder, net: netOf(plan.tables) });
-    const planned = plan.tables.reduce((sum, { inserted, updated, deleted }) => sum + inserted + updated + deleted, 0);
+    const { changed } = await applyDifference(client, { tenant, model, catalog, tables: inOrder, changes: plan.tables });
     const hashEqual = (await hashTenant(client, tenant, aligned)) === sha256;
     if (!hashEqual) throw new PartywallError('import_conflict', `restoring tenant ${tenant}: its rows were changed by somebody else meanwhile`);
     await appendAudit(client, operation, {
@@ -106,7 +105,7 @@ async function restore(client: pg.PoolClient, operation: Operation, { reader, te
     });
     const { command } = await client.query('commit');
     if (command !== 'COMMIT') throw new Error('the restore was rolled back where it should have been committed');
-    return { ...plan, applied: true, sha256, hashEqual, corrected: Math.max(0, changed - planned) };
+    return { ...plan, applied: true, sha256, hashEqual, corrected: Math.max(0, changed - changedRows(plan.tables)) };
   } catch (error) {
     throw refusedByDatabase(error, tenant);
   }

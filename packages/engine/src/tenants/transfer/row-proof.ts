@@ -1,9 +1,9 @@
 import type pg from 'pg';
 import type { Catalog } from '../../catalog/catalog.ts';
-import { ident } from '../../db/sql.ts';
+import { ident, literal } from '../../db/sql.ts';
 import { PartywallError } from '../../errors.ts';
 import type { TenancyModel } from '../../model/model.ts';
-import { quoted, type TableName, tableName } from '../../model/table-name.ts';
+import { partsOf, quoted, type TableName, tableName } from '../../model/table-name.ts';
 import { effectiveRule } from '../../wall/shape.ts';
 import { only } from './tables.ts';
 
@@ -33,14 +33,22 @@ export interface RowCounts {
 
 export type CountsByTable = ReadonlyMap<TableName, RowCounts>;
 
+/** A table as the counters have it. */
+interface Counted extends RowCounts {
+  /** It has the column that the control plane's own tables have the tenant in. */
+  readonly owned: boolean;
+}
+
 const none: RowCounts = { inserted: 0, updated: 0, deleted: 0 };
 /** Schemas whose tables have the tenant in this column. */
 const controlSchemas = ['partywall', 'partywall_control', 'partywall_people'];
 const controlColumn = 'tenant_id';
 const strangersMax = 50;
+/** Tables that one statement counts the tenant's rows in. */
+const countedAtOnce = 100;
 
 /** A partitioned table stands for its partitions. Catalogs and temporary tables are the session's business. */
-const countersSql = `select n.nspname as schema, r.relname as name,
+const countersSql = `select n.nspname as schema, r.relname as name, pg_catalog.current_setting('track_counts') = 'on' as counting,
   exists (select from pg_catalog.pg_attribute a where a.attrelid = r.oid and a.attname = '${controlColumn}' and not a.attisdropped) as owned,
   sum(pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid))::text as inserted, sum(pg_catalog.pg_stat_get_xact_tuples_updated(c.oid))::text as updated,
   sum(pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid))::text as deleted
@@ -56,17 +64,23 @@ where l.locktype = 'relation' and l.database = (select d.oid from pg_catalog.pg_
 group by n.nspname, c.relname`;
 
 /** @throws PartywallError import_conflict where the server does not count */
-export async function readCounts(client: pg.ClientBase): Promise<CountsByTable> {
-  const { rows: settings } = await client.query<{ counts: string }>("select current_setting('track_counts') as counts");
-  if (settings[0]?.counts !== 'on')
+export async function readCounts(client: pg.ClientBase): Promise<ReadonlyMap<TableName, Counted>> {
+  const { rows } = await client.query<CountersRow>(countersSql);
+  if (!rows.every(({ counting }) => counting))
     throw new PartywallError('import_conflict', 'restoring a tenant: track_counts is off, so nothing tells that no neighbour is touched');
-  const { rows } = await client.query<{ schema: string; name: string; inserted: string; updated: string; deleted: string }>(countersSql);
   return new Map(
-    rows.map(({ schema, name, inserted, updated, deleted }) => [
+    rows.map(({ schema, name, owned, inserted, updated, deleted }) => [
       tableName(schema, name),
-      { inserted: Number(inserted), updated: Number(updated), deleted: Number(deleted) },
+      { owned, inserted: Number(inserted), updated: Number(updated), deleted: Number(deleted) },
     ]),
   );
+}
+
+interface CountersRow extends Record<keyof RowCounts, string> {
+  readonly schema: string;
+  readonly name: string;
+  readonly counting: boolean;
+  readonly owned: boolean;
 }
 
 export interface Proving {
@@ -110,18 +124,26 @@ export async function proveRows(client: pg.ClientBase, before: CountsByTable, pr
   });
 }
 
-/** Rows of the tenant in its tables that are not restored themselves: triggers may write them, and they must stay accounted for. */
+/**
+ * Rows of the tenant in its tables that are not restored themselves: triggers may write them, and they must stay accounted for.
+ *
+ * @param tables all of the database
+ */
 export async function countOthers(
   client: pg.ClientBase,
+  tables: ReadonlyMap<TableName, Counted>,
   { tenant, model, catalog, restored }: Pick<Proving, 'tenant' | 'model' | 'catalog'> & { readonly restored: readonly TableName[] },
 ): Promise<ReadonlyMap<TableName, number>> {
-  const counts = new Map<TableName, number>();
-  const { rows } = await client.query<{ schema: string; name: string; owned: boolean }>(countersSql);
-  for (const { schema, name, owned } of rows) {
-    const table = tableName(schema, name);
+  const counting = [...tables].flatMap(([table, { owned }]) => {
+    const { schema, name } = partsOf(table);
     const column = ownerColumn(table, model, catalog) ?? (owned && controlSchemas.includes(schema) ? controlColumn : undefined);
-    if (column === undefined || restored.includes(table) || /^audit_/.test(name)) continue;
-    counts.set(table, await countOwn(client, own(table, catalog), column, tenant));
+    if (column === undefined || restored.includes(table) || /^audit_/.test(name)) return [];
+    return [`select ${literal(table)} as name, count(*)::text as count from ${own(table, catalog)} t where t.${ident(column)} = ${literal(tenant)}`];
+  });
+  const counts = new Map<TableName, number>();
+  for (let from = 0; from < counting.length; from += countedAtOnce) {
+    const { rows } = await client.query<{ name: TableName; count: string }>(counting.slice(from, from + countedAtOnce).join('\nunion all '));
+    for (const { name, count } of rows) counts.set(name, Number(count));
   }
   return counts;
 }

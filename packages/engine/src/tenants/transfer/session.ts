@@ -43,6 +43,11 @@ export interface Transfer {
   close(well: boolean): void;
 }
 
+/** How many there are over the pool. */
+export function transfersUnderWay({ pool }: ControlDatabase): number {
+  return running.get(pool) ?? 0;
+}
+
 /** @throws PartywallError transfers_busy */
 export async function openTransfer({ pool }: ControlDatabase): Promise<Transfer> {
   const count = running.get(pool) ?? 0;

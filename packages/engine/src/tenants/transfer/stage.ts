@@ -7,7 +7,7 @@ import type { StagedTable } from './difference-sql.ts';
 import { invalidExport } from './json-reader.ts';
 import type { ExportHeader } from './layout.ts';
 import type { ExportReader } from './read-export.ts';
-import { only, type TransferTable } from './tables.ts';
+import { foreignKeys, only, type TransferTable } from './tables.ts';
 
 const differencesMax = 50;
 
@@ -83,18 +83,24 @@ export interface Holding {
 /** Holds staged rows to what a tenant's must be: every row carries the tenant, no key comes twice, the root has one. */
 export async function holdStaged(client: pg.ClientBase, table: StagedTable, { tenant, refuse }: Holding): Promise<void> {
   const { relation, stage, key, isRoot, tenantColumn } = table;
-  const { rowCount } = await client.query(`select from ${stage} s where s.${ident(tenantColumn)} is distinct from $1 limit 1`, [tenant]);
-  if (rowCount !== 0) throw refuse(`a row of ${relation.table} belongs to another tenant than ${tenant.slice(0, 100)}`);
+  const nulls = key.map((name) => `s.${ident(name)} is null`).join(' or ') || 'false';
+  const { rows } = await client.query<{ foreign: boolean; unkeyed: boolean }>(
+    `select coalesce(bool_or(s.${ident(tenantColumn)} is distinct from $1), false) as foreign, coalesce(bool_or(${nulls}), false) as unkeyed from ${stage} s`,
+    [tenant],
+  );
+  if (rows[0]?.foreign !== false) throw refuse(`a row of ${relation.table} belongs to another tenant than ${tenant.slice(0, 100)}`);
   if (isRoot && table.rows !== 1) throw refuse(`${relation.table} has ${table.rows} rows where the tenant is one`);
+  if (rows[0].unkeyed) throw refuse(`a key of ${relation.table} is null`);
   if (key.length > 0) {
     await client.query(`create unique index on ${stage} (${key.map(ident).join(', ')})`).catch((error: unknown) => {
       throw sqlState(error) === '23505' ? refuse(`a key of ${relation.table} occurs twice`, error) : error;
     });
-    const nulls = key.map((name) => `s.${ident(name)} is null`).join(' or ');
-    const missing = await client.query(`select from ${stage} s where ${nulls} limit 1`);
-    if (missing.rowCount !== 0) throw refuse(`a key of ${relation.table} is null`);
   }
-  await client.query(`analyze ${stage}`);
+  // What rows are found by. To look at long texts takes longer than all else here.
+  const known = new Set(table.columns.map(({ name }) => name));
+  const searched = new Set([...key, ...foreignKeys(relation).flatMap(({ columns }) => columns)]);
+  const analyzed = [...searched].filter((name) => known.has(name)).map(ident);
+  await client.query(`analyze ${stage}${analyzed.length > 0 ? ` (${analyzed.join(', ')})` : ''}`);
 }
 
 /** The server's words name the value; line and column are enough to find it. */

@@ -121,7 +121,7 @@ describe('erasing a tenant that was backed up', () => {
   test('covers what a restore or a move put aside, and backups of no tenant in particular hold no address of its people', async () => {
     const tenant = await furnished(fixture, 'aside');
     const id = await backup();
-    const undo = await restoreFromArchive(archive).undo(operation(), tenant);
+    const undo = await restoreFromArchive(archive).undo(operation(), tenant, { fixed: () => undefined, signal: new AbortController().signal });
     await archive.keys.refresh();
     const platform = archive.keys.subjects().find(({ subject }) => subject === 'platform')?.ref ?? '';
     const opened = await openBackup(archive, id);
