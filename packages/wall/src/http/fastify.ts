@@ -18,15 +18,15 @@ interface Reply {
   serializer(serialize: (body: string) => string): unknown;
   send(body: string): unknown;
 }
+type ErrorHandler = (this: never, error: never, request: never, reply: never) => unknown;
 interface Instance {
   addHook(name: 'onRequest', hook: (request: Request, reply: Reply, done: (error?: Error) => void) => void): unknown;
-  setErrorHandler(handler: (error: Error, request: Request, reply: Reply) => Promise<unknown>): unknown;
-  readonly errorHandler: (error: Error, request: never, reply: never) => unknown;
+  addHook(name: 'onRoute', hook: (route: { errorHandler?: ErrorHandler }) => void): unknown;
 }
 
 /**
- * A Fastify 5 plugin. Its hook comes before body parsers and before hooks that are added later; errors of the wall are answered, all others go to the error
- * handler that was set before it was registered.
+ * A Fastify 5 plugin, to be awaited before routes are added. Its hook comes before body parsers and before hooks that are added later; errors of the wall are
+ * answered, all others go to the error handler of the route and its scope.
  *
  * @example
  * await app.register(fastifyTenants({ verify: jwtBearer({ ... }), public: ['/health'] }));
@@ -52,13 +52,16 @@ export function fastifyTenants(options: GuardOptions): (instance: Instance, give
       };
       admit().catch(go);
     });
-    const { errorHandler } = instance;
-    instance.setErrorHandler(async (error, request, reply) => {
-      const answer = await guard.answerTo(error, factsOf(request.raw), contexts.get(request.raw));
-      // Its type is that of the instance, which is the framework's to know.
-      if (!answer) return Reflect.apply(errorHandler, instance, [error, request, reply]);
-      send(reply, answer);
-      return reply;
+    instance.addHook('onRoute', (route) => {
+      const { errorHandler } = route;
+      route.errorHandler = async function (this: unknown, error: unknown, request: Request, reply: Reply) {
+        const answer = await guard.answerTo(error, factsOf(request.raw), contexts.get(request.raw));
+        // What a route's own handler throws goes to that of its scope.
+        if (!answer && errorHandler) return Reflect.apply(errorHandler, this, [error, request, reply]);
+        if (!answer) throw error;
+        send(reply, answer);
+        return reply;
+      };
     });
     done();
   };

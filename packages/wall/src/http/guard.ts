@@ -51,7 +51,7 @@ export type Admission = { readonly requestId: string } & (
 
 /** The part of the middlewares that knows no framework. */
 export interface Guard {
-  /** Rejects where it cannot be told: the verifier or the database failed. `answerTo` knows what to say. */
+  /** Rejects where it cannot be told: the verifier or the database failed. */
   admit(request: RequestFacts): Promise<Admission>;
   /** The answer to an error of the wall that a request failed with; undefined where it is none. Attempts are recorded. */
   answerTo(error: unknown, request: RequestFacts, context?: TenantContext): Promise<Answer | undefined>;
@@ -89,7 +89,8 @@ export function createGuard(options: GuardOptions): Guard {
         return { kind: 'refused', requestId, answer: problemAnswer(new RequestRefusedError('source_blocked'), requestId, { headers }) };
       }
       if (isPublic(request.path)) return { kind: 'public', requestId };
-      const decision = await decided(request, requestId);
+      const decision = await decided(request, requestId).catch(refusedByWall);
+      if (decision instanceof WallError) return { kind: 'refused', requestId, answer: problemAnswer(decision, requestId) };
       if (decision.kind === 'admitted') return { kind: 'admitted', requestId, context: decision.context };
       if (decision.kind === 'ask_unit') throw new TypeError('the unit was asked for twice');
       await attempted(request, requestId, decision.attempt);
@@ -105,6 +106,12 @@ export function createGuard(options: GuardOptions): Guard {
       return problemAnswer(error, requestId);
     },
   };
+}
+
+/** The wall refuses a tenant that is suspended or gone when the unit is asked for. */
+function refusedByWall(error: unknown): WallError {
+  if (error instanceof WallError) return error;
+  throw error;
 }
 
 /** A browser that asks for a page goes to where it can sign in, or select; a program gets the problem. */

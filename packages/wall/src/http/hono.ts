@@ -30,8 +30,7 @@ export function honoTenants(options: HonoOptions): (context: Context, next: () =
   const guard = createGuard(options);
   return async (c, next) => {
     const facts = webFacts(c.req.raw, options.addressOf ? options.addressOf(c.req.raw) : peerOf(c.env));
-    const admission = await guard.admit(facts).catch((error: unknown) => orThrow(guard.answerTo(error, facts), error));
-    if (admission instanceof Response) return admission;
+    const admission = await guard.admit(facts);
     if (admission.kind === 'refused') return responseOf(admission.answer);
     if (admission.kind === 'public') {
       await next();
@@ -52,12 +51,6 @@ export function honoTenants(options: HonoOptions): (context: Context, next: () =
       return undefined;
     });
   };
-}
-
-async function orThrow(answer: ReturnType<ReturnType<typeof createGuard>['answerTo']>, error: unknown): Promise<Response> {
-  const known = await answer;
-  if (!known) throw error;
-  return responseOf(known);
 }
 
 /** Setting a second response would merge the headers of the first into it. */

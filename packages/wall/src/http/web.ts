@@ -27,25 +27,19 @@ export function webTenants(options: WebOptions): <Rest extends unknown[]>(handle
   return (handler) =>
     async (request, ...rest) => {
       const facts = webFacts(request, options.addressOf?.(request));
-      try {
-        const admission = await guard.admit(facts);
-        if (admission.kind === 'refused') return responseOf(admission.answer);
-        if (admission.kind === 'public') return namedResponse(await handler(request, ...rest), admission.requestId);
-        const { context, requestId } = admission;
-        return await run(context, async () => {
-          try {
-            return inContext(namedResponse(await handler(request, ...rest), requestId));
-          } catch (error) {
-            const answer = await guard.answerTo(error, facts, context);
-            if (answer) return responseOf(answer);
-            throw error;
-          }
-        });
-      } catch (error) {
-        const answer = await guard.answerTo(error, facts);
-        if (answer) return responseOf(answer);
-        throw error;
-      }
+      const admission = await guard.admit(facts);
+      if (admission.kind === 'refused') return responseOf(admission.answer);
+      if (admission.kind === 'public') return namedResponse(await handler(request, ...rest), admission.requestId);
+      const { context, requestId } = admission;
+      return run(context, async () => {
+        try {
+          return inContext(namedResponse(await handler(request, ...rest), requestId));
+        } catch (error) {
+          const answer = await guard.answerTo(error, facts, context);
+          if (answer) return responseOf(answer);
+          throw error;
+        }
+      });
     };
 }
 
