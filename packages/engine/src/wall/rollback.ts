@@ -223,11 +223,12 @@ declare
 begin
   while dropped loop
     dropped := false;
+    -- By name: of what an earlier drop took along, regclass would give the number.
     for item in
-      select format('drop %s %s', case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, c.oid::regclass) as statement
+      select format('drop %s partywall.%I', case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, c.relname) as statement
         from pg_class c where c.relnamespace = 'partywall'::regnamespace and c.relkind in ('r', 'v', 'S') and c.relname not in ('quarantine', 'quarantine_id_seq')
       union all
-      select format('drop function %s', p.oid::regprocedure) from pg_proc p where p.pronamespace = 'partywall'::regnamespace and not (keeps and p.proname = 'put_back')
+      select format('drop function partywall.%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) from pg_proc p where p.pronamespace = 'partywall'::regnamespace and not (keeps and p.proname = 'put_back')
     loop
       begin
         execute item.statement;
