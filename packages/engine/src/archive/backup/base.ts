@@ -24,7 +24,7 @@ export interface Lineage {
   readonly home: string;
 }
 
-/** Manifests that are looked at for the one that the database names: those of single tenants are passed over. */
+/** Manifests that are looked at for one that can be read. */
 const candidatesMax = 50;
 /** Of pages that lie one after the other, read at once. */
 const pagesAtOnceBytes = 4 * 1024 ** 2;
@@ -57,20 +57,25 @@ export interface Predecessors {
 
 export async function findPredecessors(archive: Archive, { held, backup: last, home }: Lineage): Promise<Predecessors> {
   const ids = (await backupIds(archive)).reverse();
-  const wanted = held === undefined ? undefined : lineageText(held, home);
   const damage: string[] = [];
-  if (held !== undefined && last !== undefined && !ids.includes(last)) {
-    damage.push(`backup ${last}, the last one of this database, is not in this archive: it was cut off, went elsewhere, or somebody removed it`);
+  const named = held !== undefined && last !== undefined ? last : undefined;
+  if (named !== undefined && !ids.includes(named)) {
+    damage.push(`backup ${named}, the last one of this database, is not in this archive: it was cut off, went elsewhere, or somebody removed it`);
   }
+  const looked = new Map<string, Backup | undefined>();
+  const look = async (id: string): Promise<Backup | undefined> => {
+    if (!looked.has(id)) looked.set(id, await unlessDamaged(damage, () => openBackup(archive, id)));
+    return looked.get(id);
+  };
   let previous: Backup | undefined;
   for (const id of ids.slice(0, candidatesMax)) {
-    const backup = await unlessDamaged(damage, () => openBackup(archive, id));
-    if (!backup) continue;
-    previous ??= backup;
-    if (wanted === undefined) break;
-    if (backup.manifest.scope === 'all' && backup.manifest.source.lineage === wanted) return { previous, base: backup, damage };
+    previous = await look(id);
+    if (previous) break;
   }
-  return { previous, base: undefined, damage };
+  if (held === undefined || named === undefined || !ids.includes(named)) return { previous, base: undefined, damage };
+  const found = await look(named);
+  const isBase = found?.manifest.scope === 'all' && found.manifest.source.lineage === lineageText(held, home);
+  return { previous, base: isBase ? found : undefined, damage };
 }
 
 /** Undefined where something of an earlier backup is damaged or gone, which is noted. */
