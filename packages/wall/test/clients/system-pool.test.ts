@@ -13,6 +13,7 @@ describe('the system pool', async () => {
   const login = `wall_system_${suffix()}`;
   await wall.database.query(`create role ${login} login bypassrls; grant select, update on items to ${login}`);
   const pool = createSystemPool({ connectionString: wall.database.urlAs(login), max: 2 });
+  pool.on('error', () => undefined); // the database is dropped with force
   afterAll(async () => {
     await pool.end();
     await wall.database.query(`drop owned by ${login}; drop role ${login}`);
