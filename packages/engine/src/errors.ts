@@ -69,6 +69,7 @@ export const engineErrors = {
   escrow_unverified: { exit: 2, hint: 'run `partywall keys list` to see what differs, and set PARTYWALL_ESCROW to where the copy is' },
   placement_unknown: { exit: 2, status: 404, hint: 'set PARTYWALL_PLACEMENT_<NAME> to the connection string of that database' },
   move_refused: { exit: 1, status: 409, hint: 'the message says what stands in the way' },
+  seal_unchanged: { exit: 1, status: 409, hint: 'the message says what stands in the way' },
   control_missing: { exit: 2, hint: 'run `partywall migrate`' },
   control_foreign: { exit: 2, hint: 'use the version of Partywall that installed it, or a newer one' },
   usage: { exit: 2, hint: 'see --help' },

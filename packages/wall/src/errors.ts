@@ -39,6 +39,12 @@ export const wallErrors = {
     message: 'what was written, or asked for, exceeds a quota of the tenant',
     hint: 'remove what is not needed, or ask for a larger plan',
   },
+  seal_refused: {
+    sqlstate: 'PW009',
+    status: 500,
+    message: 'the database did not take the seal with which the tenant was to be entered, or asks for one',
+    hint: 'give the pool a key that the database has, `seal: process.env.PARTYWALL_SEAL_KEY`, and compare the clocks; `partywall seal status` lists the keys',
+  },
   wall_not_held: {
     sqlstate: null,
     status: 503,
@@ -200,6 +206,13 @@ export class QuotaExceededError extends WallError implements QuotaNumbers {
   }
 }
 
+export class SealRefusedError extends WallError {
+  override readonly name = 'SealRefusedError';
+  constructor(options?: WallErrorOptions) {
+    super('seal_refused', options);
+  }
+}
+
 export class WallNotHeldError extends WallError {
   override readonly name = 'WallNotHeldError';
   constructor(options?: WallErrorOptions) {
@@ -228,12 +241,13 @@ const bySqlstate: Readonly<Record<string, new (options?: WallErrorOptions) => Wa
   [wallErrors.tenant_placed_elsewhere.sqlstate]: TenantPlacedElsewhereError,
   [wallErrors.cross_tenant.sqlstate]: CrossTenantError,
   [wallErrors.quota_exceeded.sqlstate]: QuotaExceededError,
+  [wallErrors.seal_refused.sqlstate]: SealRefusedError,
 };
 
 /** The error of a code of the table, or of a SQLSTATE that the wall raises; undefined for anything else. */
 export function wallErrorFrom(code: string, options: WallErrorOptions): WallError | undefined {
   const sqlstate = isCode(code) ? wallErrors[code].sqlstate : code;
-  const known = sqlstate === null ? undefined : bySqlstate[sqlstate];
+  const known = sqlstate !== null && Object.hasOwn(bySqlstate, sqlstate) ? bySqlstate[sqlstate] : undefined;
   if (known) return new known(options);
   return isCode(code) ? new WallError(code, options) : undefined;
 }
@@ -253,6 +267,7 @@ export interface ErrorSituation {
 
 /**
  * The wall's own error for one of the database, or the error itself. Besides the states of class PW these are the wall's doing:
+ * - 42501 while entering, of a function: the database was sealed after the pool had passed the gate without a key;
  * - 22P02 and 22003 while entering: the tenant id is not of the key's type, so no such tenant can exist;
  * - 25006 in a read-only tenant: `enter` made the transaction read-only;
  * - 42501 raised by the check of a written row: the row is another tenant's. The routine tells it from a missing privilege, which
@@ -266,6 +281,9 @@ export function translateError(error: pg.DatabaseError, { tenant, entering, read
   if (known) return new known({ message: `${whose}${error.message}`, cause: error, ...(error.hint && { hint: error.hint }) });
   if (entering && (code === '26000' || code === '42P05')) error.hint ??= 'behind a pooler in transaction mode, pass preparedStatements: false to the pool';
   if (entering && (code === '22P02' || code === '22003')) return new UnknownTenantError({ message: `${whose}${error.message}`, cause: error });
+  if (entering && code === '42501' && error.routine === 'aclcheck_error') {
+    return new SealRefusedError({ message: `${whose}${error.message}`, cause: error });
+  }
   if (readOnly && code === '25006') return new TenantReadOnlyError({ message: `${whose}${error.message}, because the tenant is read-only`, cause: error });
   if (code === '42501' && error.routine === 'ExecWithCheckOptions') return new CrossTenantError({ message: `${whose}${error.message}`, cause: error });
   return error;

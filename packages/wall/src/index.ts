@@ -6,6 +6,7 @@ export {
   QuotaExceededError,
   type QuotaNumbers,
   RequestRefusedError,
+  SealRefusedError,
   StatementRefusedError,
   TenantCancelledError,
   TenantContextError,
