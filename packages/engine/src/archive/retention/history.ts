@@ -23,7 +23,10 @@ export interface ArchiveHistory {
   readonly problems: readonly string[];
 }
 
+/** Records of verifications are small. */
 const requestsAtOnce = 16;
+/** A manifest of ten thousand tenants takes 30 MB while it is read: no more than one is in memory. */
+const manifestsAtOnce = 1;
 
 /**
  * All backups of the archive, from its records alone: of those that are verified no manifest is read.
@@ -34,16 +37,18 @@ export async function readHistory(archive: Archive): Promise<ArchiveHistory> {
   const keys = await publicKeys(archive.keyring);
   const problems: string[] = [];
   const backups: HistoricBackup[] = [];
-  await sideBySide(await listed(archive), requestsAtOnce, async ({ id, isVerified, retired }) => {
+  const read = async ({ id, isVerified, retired }: Listed): Promise<void> => {
     try {
-      const known = isVerified ? await readVerified(archive, id, keys) : undefined;
-      backups.push({ ...(known ?? (await readUnverified(archive, id))), retired });
+      backups.push({ ...(isVerified ? await readVerified(archive, id, keys) : await readUnverified(archive, id)), retired });
     } catch (error) {
       if (!(error instanceof PartywallError) || !tolerable.has(error.code)) throw error;
       // Removed since it was listed.
       if (error.code !== 'backup_unknown') problems.push(error.message);
     }
-  });
+  };
+  const { verified = [], unverified = [] } = Object.groupBy(await listed(archive), ({ isVerified }) => (isVerified ? 'verified' : 'unverified'));
+  await sideBySide(verified, requestsAtOnce, read);
+  await sideBySide(unverified, manifestsAtOnce, read);
   return { backups: backups.sort((a, b) => (a.id < b.id ? -1 : 1)), problems: problems.sort() };
 }
 
