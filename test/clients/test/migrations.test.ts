@@ -86,7 +86,7 @@ describe('a push that compares with the database', () => {
     await pool.end();
     expect(await findings(wall)).toEqual(
       expect.arrayContaining([
-        ...['customers', 'invoices', 'lines', 'tenants'].map((table) => `rls.off public.${table}`),
+        ...['customers', 'invoices', 'lines', 'tenants'].map((table) => `rls.off-with-policies public.${table}`),
         'key.plain invoices_customer_id_customers_id_fk on public.invoices',
         'key.plain lines_invoice_id_invoices_id_fk on public.lines',
       ]),
