@@ -22,6 +22,7 @@ export async function run({ createDatabase, quick, say }: BenchContext): Promise
     await generate(url, { tenants, tables });
     const archive = path.join(folder, 'archive');
     await fs.mkdir(archive);
+    await compile(await createDatabase('archive_scale_small'), folder);
     say('backing up all of it');
     const first = await backUp(url, archive, tables);
     say(`changing ${changedTenants} tenants, and backing up again`);
@@ -45,6 +46,14 @@ export async function run({ createDatabase, quick, say }: BenchContext): Promise
   } finally {
     await fs.rm(folder, { recursive: true, force: true });
   }
+}
+
+/** A small backup before: what turns the sources into JavaScript takes 25 MB, which the installed command does not need. */
+async function compile(url: string, folder: string): Promise<void> {
+  await generate(url, { tenants: 2, tables: 1 });
+  const archive = path.join(folder, 'small');
+  await fs.mkdir(archive);
+  await backUp(url, archive, 1);
 }
 
 /** One small row of each tenant in each table. */
