@@ -45,6 +45,6 @@ export function planReading({ sources, marks, changes, texts }: ReadingInput): T
     const byIndex = isIndexed(source) && read[0] !== 0 && read.length <= byIndexTenantsMax && changedRows <= total * byIndexShareMax;
     if (!byIndex) return { ...plan, reading: 'whole', units: wholeUnits(source, number, wanted) };
     const tenants = read.map((subject) => texts[subject] ?? '');
-    return { ...plan, reading: 'tenants', units: tenantUnits(source, number, { wanted, tenants }) };
+    return { ...plan, reading: 'tenants', units: tenantUnits(source, number, { wanted, tenants, share: changedRows / total }) };
   });
 }

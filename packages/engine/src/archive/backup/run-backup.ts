@@ -18,6 +18,7 @@ import { type Marks, openMarks } from './marks.ts';
 import { nextId } from './next-id.ts';
 import { planReading, type TablePlan } from './plan-reading.ts';
 import type { ReaderStart } from './reading/protocol.ts';
+import { readHere } from './reading/read-here.ts';
 import { type Readers, startReaders } from './reading/readers.ts';
 import { type BackupReport, reportOf } from './report.ts';
 import { type BackupSubject, sealSchema } from './seal-schema.ts';
@@ -63,6 +64,8 @@ const defaultWorkersMax = 4;
 /** Bytes of tables that a thread of its own is worth: to start one takes as long as to read about so much. */
 const bytesPerWorker = 16 * 1024 ** 2;
 const defaultMemoryBytes = 64 * 1024 ** 2;
+/** For what is read without a thread. */
+const hereMemoryBytes = 4 * 1024 ** 2;
 const reasonCharactersMax = 500;
 
 /**
@@ -123,7 +126,7 @@ async function withFiles<Result>(files: FilesRun | undefined, work: () => Promis
 }
 
 async function backUp(run: BackupRun): Promise<BackupReport> {
-  const { operation, archive, input, id, snapshot } = run;
+  const { archive, input, id, snapshot } = run;
   if (!input.dryRun) await bringLedgerUp(run);
   const earlier = await findPredecessors(archive, snapshot.lineage);
   const subjects = await subjectsOf(run);
@@ -131,8 +134,7 @@ async function backUp(run: BackupRun): Promise<BackupReport> {
   const work = await openWorkFolder(archive.workFolder, id);
   let readers: Readers | undefined;
   try {
-    const starts = readerStarts(run, subjects, work.folder);
-    readers = await startReaders(starts, operation.signal);
+    readers = await openReaders(run, subjects, work.folder);
     const { schema } = snapshot;
     const { predecessors, ...read } = await readAll(run, readers, { sources, subjects, predecessors: earlier, schema });
     if (input.dryRun) return reportOf(run, { ...read, predecessors, sources, subjects, stored: undefined });
@@ -146,7 +148,7 @@ async function backUp(run: BackupRun): Promise<BackupReport> {
       sources,
       subjects,
       sequences,
-      files: [...starts.map(({ files }) => files), schemaFiles],
+      files: [...readers.files(), schemaFiles],
       folder: work.folder,
       schemaMark: snapshot.schemaMark,
     });
@@ -238,6 +240,20 @@ async function readRows(
       if (rows !== expected) throw new Error(`${source.name} gave ${rows} rows of a subject where the same snapshot counts ${expected}`);
     }
   }
+}
+
+/** One tenant is seldom more than what can be read here and at once. */
+function openReaders(run: BackupRun, subjects: readonly BackupSubject[], folder: string): Readers | Promise<Readers> {
+  const { operation, input, id, snapshot } = run;
+  const startThreads = (): Promise<Readers> => startReaders(readerStarts(run, subjects, folder), operation.signal);
+  if (input.tenants?.length !== 1) return startThreads();
+  const files = { chunks: path.join(folder, 'here.chunks'), records: path.join(folder, 'here.records') };
+  return readHere({
+    client: snapshot.client,
+    reading: { backup: id, subjects: subjects.map(({ key, text }) => ({ key, text })), files, memoryBytes: hereMemoryBytes },
+    signal: operation.signal,
+    startThreads,
+  });
 }
 
 function readerStarts({ input, options, id, snapshot }: BackupRun, subjects: readonly BackupSubject[], folder: string): ReaderStart[] {

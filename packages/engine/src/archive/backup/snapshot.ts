@@ -35,6 +35,8 @@ export interface Snapshot {
   /** Keys of all registered tenants, as text. */
   readonly tenants: readonly string[];
   readonly connection: string;
+  /** Holds it: what is asked here is of that moment. */
+  readonly client: pg.Client;
   /** Ends the snapshot, after reading the sequences: they are no part of it, and must not be behind the rows. */
   end(): Promise<Sequence[]>;
   /** Ends it at once. Can be called again. */
@@ -86,7 +88,7 @@ export async function openSnapshot({ database, signal }: Operation, { backup, ..
     for (let attempt = 1; ; attempt += 1) {
       signal?.throwIfAborted();
       const taken = await attemptSnapshot(client, database, input);
-      if (taken) return { ...taken, connection, close, end: () => endSnapshot(client).finally(close) };
+      if (taken) return { ...taken, connection, client, close, end: () => endSnapshot(client).finally(close) };
       if (attempt === attemptsMax) {
         throw new PartywallError(
           'lock_not_acquired',
@@ -101,7 +103,7 @@ export async function openSnapshot({ database, signal }: Operation, { backup, ..
   }
 }
 
-type Taken = Omit<Snapshot, 'connection' | 'close' | 'end'>;
+type Taken = Omit<Snapshot, 'connection' | 'client' | 'close' | 'end'>;
 
 /** Undefined: a lock was not to be had, or the tables changed meanwhile. */
 async function attemptSnapshot(

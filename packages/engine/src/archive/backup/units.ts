@@ -84,16 +84,20 @@ export function wholeUnits(source: Source, number: number, wanted: Uint8Array): 
   return source.leaves.flatMap(rangesOf).map((range, part) => rowsUnit(source, number, { part, wanted, range, conditions: rangeConditions(range) }));
 }
 
-/** The rows of some tenants, by index. Each part is a group of tenants, so that one has one part for each leaf. */
+/**
+ * The rows of some tenants, by index. Each part is a group of tenants, so that one has one part for each leaf.
+ *
+ * @param of.share of the table's rows, those of the tenants
+ */
 export function tenantUnits(
   source: Source,
   number: number,
-  { wanted, tenants }: { readonly wanted: Uint8Array; readonly tenants: readonly string[] },
+  { wanted, tenants, share }: { readonly wanted: Uint8Array; readonly tenants: readonly string[]; readonly share: number },
 ): RowsUnit[] {
   const groups = Array.from({ length: Math.ceil(tenants.length / tenantsAtOnce) }, (_, at) => tenants.slice(at * tenantsAtOnce, (at + 1) * tenantsAtOnce));
   return source.leaves.flatMap((leaf, part) =>
     groups.map((group) => {
-      const range = { ...wholeLeaf(leaf), share: (leaf.bytes * group.length) / Math.max(group.length, wanted.length - 1) };
+      const range = { ...wholeLeaf(leaf), share: (leaf.bytes * share * group.length) / tenants.length };
       return rowsUnit(source, number, { part, wanted, range, conditions: scopeConditions(source, group) });
     }),
   );

@@ -1,10 +1,13 @@
 import { Worker } from 'node:worker_threads';
 import { type EngineErrorCode, engineErrors, PartywallError } from '../../../errors.ts';
 import type { Failure, FromReader, ReaderStart, Tally, ToReader, Unit } from './protocol.ts';
+import type { SpillFiles } from './spill.ts';
 
-/** Threads that read one snapshot side by side. */
+/** What reads one snapshot. */
 export interface Readers {
-  /** Does all of the work, in the order given as threads come free. @throws what the first failing thread met */
+  /** What was written so far. */
+  files(): readonly SpillFiles[];
+  /** Does all of the work; threads side by side, in the order given as they come free. @throws what the first failing thread met */
   run(units: readonly Unit[], onDone: (unit: Unit, tally: Tally) => void): Promise<void>;
   /** Closes what they wrote, and ends them. */
   finish(): Promise<void>;
@@ -42,6 +45,7 @@ export async function startReaders(starts: readonly ReaderStart[], signal: Abort
     return answered;
   };
   return {
+    files: () => starts.map(({ files }) => files),
     run: async (units, onDone) => {
       let next = 0;
       await Promise.all(
