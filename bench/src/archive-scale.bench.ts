@@ -2,7 +2,7 @@ import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { applyWall, connect, installControl } from '@partywall/engine';
-import { backUp } from './archive/backup.ts';
+import { backUp, lookThrough } from './archive/backup.ts';
 import { modelWith, thingsTables } from './archive/database.ts';
 import type { BenchContext } from './harness.ts';
 import { atMost, type BenchResult } from './report.ts';
@@ -28,10 +28,15 @@ export async function run({ createDatabase, quick, say }: BenchContext): Promise
     say(`changing ${changedTenants} tenants, and backing up again`);
     await change(url);
     const second = await backUp(url, archive, tables);
+    say('verifying it, and looking through the archive');
+    const verified = await lookThrough('verify', url, archive);
+    const retained = await lookThrough('retention', url, archive);
     return {
       checks: [
         atMost(500, { name: 'first backup, peak memory', value: first.peakBytes / 1e6, unit: 'MB' }),
         atMost(500, { name: 'second backup, peak memory', value: second.peakBytes / 1e6, unit: 'MB' }),
+        atMost(500, { name: 'verification, peak memory', value: verified.peakBytes / 1e6, unit: 'MB' }),
+        atMost(500, { name: 'retention, peak memory', value: retained.peakBytes / 1e6, unit: 'MB' }),
         // For each changed tenant a pack; the platform's, the pages, the manifest.
         atMost(changedTenants + 3, { name: 'second backup, objects', value: second.objects, unit: 'objects' }),
       ],
@@ -41,6 +46,8 @@ export async function run({ createDatabase, quick, say }: BenchContext): Promise
         { name: 'first backup, stored', value: first.bytes / 1e6, unit: 'MB' },
         { name: 'second backup', value: second.seconds, unit: 's' },
         { name: 'second backup, stored', value: second.bytes / 1e6, unit: 'MB' },
+        { name: 'verification', value: verified.seconds, unit: 's' },
+        { name: 'retention', value: retained.seconds, unit: 's' },
       ],
     };
   } finally {

@@ -73,12 +73,23 @@ const nodeOptions = ['--max-semi-space-size=8', '--conditions=partywall-source']
 
 /** One backup in a process of its own, with the most memory that it had. */
 export async function backUp(url: string, folder: string, things = 0): Promise<Outcome> {
+  const { printed, seconds } = await inProcess(folder, [url, folder, String(things)]);
+  return { ...outcome.parse(printed), seconds };
+}
+
+/** The newest backup verified, or retention carried out, in a process of its own. */
+export async function lookThrough(work: 'verify' | 'retention', url: string, folder: string): Promise<Pick<Outcome, 'peakBytes' | 'seconds'>> {
+  const { printed, seconds } = await inProcess(folder, [url, folder, '0', work]);
+  return { ...outcome.pick({ peakBytes: true }).parse(printed), seconds };
+}
+
+async function inProcess(folder: string, args: readonly string[]): Promise<{ printed: unknown; seconds: number }> {
   const began = performance.now();
   const script = fileURLToPath(new URL('./backup-process.ts', import.meta.url));
   // Compiled code is kept between runs, as the command keeps it.
   const env = { ...process.env, NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'compiled') };
-  const { stdout } = await run([process.execPath, ...nodeOptions, script, url, folder, String(things)], env);
-  return { ...outcome.parse(JSON.parse(stdout)), seconds: (performance.now() - began) / 1000 };
+  const { stdout } = await run([process.execPath, ...nodeOptions, script, ...args], env);
+  return { printed: JSON.parse(stdout), seconds: (performance.now() - began) / 1000 };
 }
 
 async function change(url: string, tenants: readonly string[]): Promise<void> {
