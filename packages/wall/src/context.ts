@@ -3,24 +3,26 @@ import { StatementRefusedError, TenantContextError } from './errors.ts';
 
 type Id = string | number | bigint;
 
-/** Whose work is being done. Only `tenant` reaches the database; the rest is for the application's own checks, logs and audit. */
+/** Whose work is being done. `tenant` and `unit` reach the database; the rest is for the application's own checks, logs and audit. */
 export interface TenantContext {
   /** Key of the tenant root table, in the form the database prints or any form its type reads. */
   readonly tenant: Id;
   readonly user?: Id | undefined;
-  /** Second-level scope inside the tenant, e.g. a business unit. */
+  /** Second-level scope inside the tenant, e.g. a business unit; a database whose model has no units takes no notice of it. */
   readonly unit?: Id | undefined;
   readonly requestId?: string | undefined;
 }
 
 /**
  * What a statement runs for. `system` is work that belongs to no tenant and says so; `setup` are the statements that an
- * application or library sends on a new connection, before anybody works on it.
+ * application or library sends on a new connection, before anybody works on it. `none` is a statement outside any context that a roll-out
+ * lets through.
  */
 export type Scope =
-  | { readonly kind: 'tenant'; readonly tenant: string; readonly context: TenantContext }
+  | { readonly kind: 'tenant'; readonly tenant: string; readonly unit?: string | undefined; readonly context: TenantContext }
   | { readonly kind: 'system'; readonly purpose: string }
-  | { readonly kind: 'setup' };
+  | { readonly kind: 'setup' }
+  | { readonly kind: 'none' };
 
 /** Purposes counted apart; what comes after shares one line, so that a purpose made from data cannot fill the memory. */
 const systemPurposesMax = 1_000;
@@ -37,12 +39,19 @@ const uses = new Map<string, number>();
  * const rows = await run({ tenant: 'b2c0…', user: 'u_17' }, () => pool.query('select * from invoices'));
  */
 export function run<Result>(context: TenantContext, fn: () => Result | PromiseLike<Result>): Promise<Result> {
-  const { tenant } = context;
-  const known = typeof tenant === 'bigint' || (typeof tenant === 'number' && Number.isSafeInteger(tenant)) || (typeof tenant === 'string' && tenant !== '');
-  if (!known) {
+  const { tenant, unit } = context;
+  if (!isId(tenant)) {
     return Promise.reject(new TenantContextError({ message: `entering a context: ${shown(tenant)} is no tenant id`, hint: 'pass the key of the tenant' }));
   }
-  const scope: Scope = { kind: 'tenant', tenant: String(tenant), context: Object.freeze({ ...context }) };
+  if (unit !== undefined && !isId(unit)) {
+    return Promise.reject(new TenantContextError({ message: `entering a context: ${shown(unit)} is no unit id`, hint: 'pass the key of the unit, or none' }));
+  }
+  const scope: Scope = {
+    kind: 'tenant',
+    tenant: String(tenant),
+    unit: unit === undefined ? undefined : String(unit),
+    context: Object.freeze({ ...context }),
+  };
   return storage.run(scope, async () => await fn());
 }
 
@@ -86,6 +95,10 @@ export function currentScope(): Scope | undefined {
 
 export function inScope<Result>(scope: Scope, fn: () => Result): Result {
   return storage.run(scope, fn);
+}
+
+function isId(value: unknown): value is Id {
+  return typeof value === 'bigint' || (typeof value === 'number' && Number.isSafeInteger(value)) || (typeof value === 'string' && value !== '');
 }
 
 function shown(value: unknown): string {

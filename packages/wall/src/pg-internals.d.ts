@@ -35,8 +35,12 @@ declare module 'pg' {
     /** No query is being answered. */
     readonly readyForQuery: boolean | undefined;
     cancel(client: Client, query: QueuedQuery): void;
+    /** The open connection does not keep the process alive. */
+    unref(): void;
     _handleReadyForQuery(message: { readonly status: TransactionStatus }): void;
     _handleErrorMessage(message: DatabaseError): void;
     _handleNotice(message: DatabaseError): void;
+    _handleRowDescription(message: { readonly fields: FieldDef[] }): void;
+    _handleDataRow(message: { readonly fields: (string | null)[] }): void;
   }
 }

@@ -18,7 +18,7 @@ const tenantsMax = 10_000;
 const placementsMax = 100;
 
 /** What tells one database from another; everything else that a pool was given holds for its placements too. */
-const targetOptions: readonly string[] = ['connectionString', 'host', 'port', 'user', 'password', 'database', 'ssl', 'placements'];
+const targetOptions: readonly string[] = ['connectionString', 'host', 'port', 'user', 'password', 'database', 'ssl', 'placements', 'rollout'];
 
 /**
  * Which tenants live in which other database, as far as this process has been told.

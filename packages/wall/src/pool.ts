@@ -6,8 +6,15 @@ import { AllowedStatements } from './clients/allowed-statements.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { TenantContextError } from './errors.ts';
 import { type PlacementOptions, Placements, withoutTarget } from './placement.ts';
+import { givenText } from './query.ts';
 import { isQueryObject } from './queued-query.ts';
-import { type PoolState, poolState, queryInScope, WalledClient, type WalledOptions } from './walled-client.ts';
+import { atCallSite, type CallSite } from './rollout/call-site.ts';
+import { ObserverGate } from './rollout/observer-gate.ts';
+import { Rerun } from './rollout/rerun.ts';
+import { Rollout, type RolloutOptions } from './rollout/rollout.ts';
+import { StatementWatch } from './rollout/statement-watch.ts';
+import { createSealer } from './seal/sealer.ts';
+import { type PoolState, poolState, queryInScope, rolloutWatch, WalledClient, type WalledOptions } from './walled-client.ts';
 
 const setup: Scope = { kind: 'setup' };
 
@@ -22,7 +29,7 @@ export interface ConnectOptions {
   readonly connectInContext?: boolean;
 }
 
-export type WalledPoolConfig = pg.PoolConfig & WalledOptions & PlacementOptions & ConnectOptions;
+export type WalledPoolConfig = pg.PoolConfig & WalledOptions & PlacementOptions & ConnectOptions & RolloutOptions;
 
 /**
  * A `pg.Pool` whose connections are walled clients. Takes what `pg.Pool` takes, but no `Client`, no `pipeline` and no pg-native.
@@ -31,6 +38,9 @@ export type WalledPoolConfig = pg.PoolConfig & WalledOptions & PlacementOptions 
  * With `placements` it follows tenants into other databases: each has a pool of its own, with the same options and the same gate, and events
  * of these are events of this pool. `connect` leads to where the tenant of the context is known to be; where that was not known yet, the
  * first statement of the transaction is refused with `TenantPlacedElsewhereError`, and beginning again leads there.
+ *
+ * With `rollout` it follows the modes of the database. Tenants that are observed are served by a second pool, of the observer's login; a
+ * connection keeps the mode that it was taken in until it is handed back.
  *
  * @example
  * const pool = createWalledPool({ connectionString: process.env.DATABASE_URL });
@@ -50,17 +60,25 @@ class WalledPool extends pg.Pool {
       configurable: true,
       writable: true,
       value(this: WalledPool, ...given: unknown[]): unknown {
-        const scope = currentScope() ?? this.#allowed.scopeFor(givenText(given[0]));
+        const rollout = this.#rollout;
         const callback = given.find(isCallback);
+        if (rollout && !rollout.known && !this.ending) {
+          const answer = rollout.ready().then(() => Reflect.apply(this.query, this, given));
+          return callback ? undefined : answer;
+        }
+        const text = givenText(given[0]);
+        const scope = currentScope() ?? this.#allowed.scopeFor(text) ?? (rollout?.letsThrough(text) ? { kind: 'none' } : undefined);
+        const site = rollout?.callSite(text, scope?.kind === 'none' ? undefined : scope);
         if (!scope) {
           const refusal = new TenantContextError({ message: 'sending a statement outside any context' });
+          rollout?.tally.add({ mode: 'enforce', kind: refusal.code, text: text ?? '', site });
           if (!callback) return Promise.reject(refusal);
           process.nextTick(callback, refusal);
           return undefined;
         }
-        if (callback || isQueryObject(given[0])) return Reflect.apply(query, this, given);
-        const placements = this.#placements;
-        return placements && scope.kind === 'tenant' ? this.#follow(placements, scope, given) : this.#query(scope, given[0], given[1]);
+        if (callback || isQueryObject(given[0])) return atCallSite(site, () => Reflect.apply(query, this, given));
+        const sent: Sent = { config: given[0], values: given[1], site };
+        return this.#placements || rollout ? this.#follow(scope, sent) : this.#query(scope, sent);
       },
     });
   }
@@ -68,18 +86,26 @@ class WalledPool extends pg.Pool {
   readonly #placements: Placements<WalledPool> | undefined;
   readonly #allowed: AllowedStatements;
   readonly #connectInContext: boolean;
+  readonly #rollout: Rollout | undefined;
+  /** Of the observer's login. */
+  readonly #observing: WalledPool | undefined;
 
-  constructor(config: WalledPoolConfig, home?: Pick<PoolState, 'placement' | 'onRefused'>) {
-    const { onConnect, verify, placements } = config;
+  constructor(config: WalledPoolConfig, home?: Partial<PoolState>) {
+    // The keys stay out of `options`, which errors and logs may show.
+    const { seal, ...options } = config;
+    const { onConnect, verify, placements, rollout } = config;
+    const sealer = seal === undefined ? undefined : createSealer(seal);
     let own: Placements<WalledPool> | undefined;
+    let following: Rollout | undefined;
     const state: PoolState = {
-      gate: new BootGate(),
-      admissions: new Admissions({ preparedStatements: config.preparedStatements ?? true }),
+      gate: new BootGate(sealer),
+      admissions: new Admissions({ preparedStatements: config.preparedStatements ?? true, sealer }),
       ...(placements && { onRefused: (...refusal) => own?.refused(...refusal) }),
+      ...(rollout && { watch: () => following && new StatementWatch(following, undefined) }),
       ...home,
     };
     super({
-      ...config,
+      ...options,
       Client: WalledClient,
       ...(onConnect && { onConnect: (client) => inScope(setup, () => onConnect(client)) }),
       ...(verify && { verify: (client, done) => inScope(setup, () => verify(client, done)) }),
@@ -89,6 +115,34 @@ class WalledPool extends pg.Pool {
     this.#placements = own;
     this.#allowed = new AllowedStatements(config.allow);
     this.#connectInContext = config.connectInContext ?? false;
+    if (!rollout) return;
+    following = new Rollout({
+      app: { ...options, application_name: 'partywall rollout' },
+      report: (report) => inScope(setup, () => this.#reportBy(this.#observing, report)),
+    });
+    this.#rollout = following;
+    this.#observing = this.#observer(config, { rollout: following, options: rollout, onRefused: state.onRefused });
+  }
+
+  #observer(
+    config: WalledPoolConfig,
+    { rollout, options, onRefused }: { rollout: Rollout; options: NonNullable<RolloutOptions['rollout']>; onRefused: PoolState['onRefused'] },
+  ): WalledPool {
+    const unwatched = <Result>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> =>
+      (pool instanceof WalledPool ? pool : this).#unwatched(work);
+    const rerun = new Rerun(() => ({ observing: pool, enforcing: this, unwatched }), rollout.tally, options.rerun);
+    const pool = new WalledPool(
+      { ...withoutTarget(config), ...options.observe },
+      {
+        gate: new ObserverGate(),
+        admissions: new Admissions({ preparedStatements: config.preparedStatements ?? true, observing: true }),
+        onRefused,
+        watch: () => new StatementWatch(rollout, rerun),
+      },
+    );
+    pool.on('connect', (client) => this.emit('connect', client));
+    pool.on('error', (...lost) => this.emit('error', ...lost));
+    return pool;
   }
 
   /** A pool for the tenants of a placement. */
@@ -103,25 +157,57 @@ class WalledPool extends pg.Pool {
   override connect(): Promise<pg.PoolClient>;
   override connect(callback: Connected): void;
   override connect(callback?: Connected): Promise<pg.PoolClient> | undefined {
+    const rollout = this.#rollout;
+    if (rollout && !rollout.known && !this.ending) {
+      if (!callback) return rollout.ready().then(() => this.connect());
+      rollout.ready().then(() => this.connect(callback));
+      return undefined;
+    }
     const scope = currentScope();
-    if (!scope && this.#connectInContext) {
+    if (!scope && this.#connectInContext && rollout?.mode(undefined) !== 'observe') {
       const refusal = new TenantContextError({ message: 'taking a connection outside any context' });
       if (!callback) return Promise.reject(refusal);
       process.nextTick(callback, refusal, undefined, () => undefined);
       return undefined;
     }
-    const placed = scope?.kind === 'tenant' && !this.ending ? this.#placements?.poolOf(scope.tenant) : undefined;
-    if (!callback) return placed?.connect() ?? super.connect();
-    if (placed) placed.connect(callback);
-    else super.connect(bindCallback(callback));
+    const pool = this.#poolFor(scope);
+    if (!callback) return pool.#connectHere(scope);
+    if (pool !== this) pool.connect(callback);
+    else {
+      const bound = bindCallback(callback);
+      super.connect((error, client, release) => bound(error, handed(client, scope), release));
+    }
     return undefined;
+  }
+
+  #connectHere(scope: Scope | undefined): Promise<pg.PoolClient> {
+    return super.connect().then((client) => handed(client, scope));
+  }
+
+  /** Runs `work` on a connection of this pool whose statements the roll-out does not count. */
+  async #unwatched<Result>(work: (client: pg.PoolClient) => Promise<Result>): Promise<Result> {
+    const client = await this.#connectHere(currentScope());
+    const watch = client instanceof WalledClient ? client[rolloutWatch] : undefined;
+    if (watch) watch.paused = true;
+    try {
+      return await work(client);
+    } finally {
+      if (watch) watch.paused = false;
+      client.release();
+    }
+  }
+
+  async #reportBy(pool: WalledPool | undefined, report: string): Promise<void> {
+    if (!pool || pool.waitingCount > 0) throw new Error('reporting what was observed: no connection to spare');
+    await pool.#unwatched((client) => client.query({ ...reportStatement, values: [report] }));
   }
 
   /** Ends the pools of placements too. */
   override end(): Promise<void>;
   override end(callback: () => void): void;
   override end(callback?: () => void): Promise<void> | undefined {
-    const ended = Promise.all([super.end(), this.#placements?.end()]).then(() => undefined);
+    const observed = this.#rollout?.end().finally(() => this.#observing?.end());
+    const ended = Promise.all([super.end(), this.#placements?.end(), observed]).then(() => undefined);
     if (!callback) return ended;
     ended.then(callback, callback);
     return undefined;
@@ -132,26 +218,29 @@ class WalledPool extends pg.Pool {
   }
 
   /** Sends a query to where the tenant is known to be, and where that database does not let it in, to where it is then known to be. */
-  async #follow(placements: Placements<WalledPool>, scope: Scope & { kind: 'tenant' }, [config, values]: readonly unknown[]): Promise<unknown> {
+  async #follow(scope: Scope, sent: Sent): Promise<unknown> {
     for (let hop = 0; ; hop += 1) {
-      const pool = this.#poolOf(placements, scope.tenant);
+      const pool = this.#poolFor(scope);
       try {
-        return await pool.#query(scope, config, values);
+        return await pool.#query(scope, sent);
       } catch (error) {
-        if (hop >= hopsMax || !placements.isRefusal(error) || this.#poolOf(placements, scope.tenant) === pool) throw error;
+        if (hop >= hopsMax || !this.#placements?.isRefusal(error) || this.#poolFor(scope) === pool) throw error;
       }
     }
   }
 
-  #poolOf(placements: Placements<WalledPool>, tenant: string): WalledPool {
-    return (this.ending ? undefined : placements.poolOf(tenant)) ?? this;
+  /** Where the scope's work is done: where its tenant is placed, else here, by the login that its mode asks for. */
+  #poolFor(scope: Scope | undefined): WalledPool {
+    if (this.ending) return this;
+    const placed = scope?.kind === 'tenant' ? this.#placements?.poolOf(scope.tenant) : undefined;
+    return placed ?? (this.#rollout?.mode(scope) === 'observe' ? this.#observing : undefined) ?? this;
   }
 
   /**
    * pg-pool's own \`query\` for promises, which hands the scope on instead of binding two callbacks to it: an AsyncResource each, 6 µs of
    * a point read's 75.
    */
-  #query(scope: Scope, config: unknown, values: unknown): Promise<unknown> {
+  #query(scope: Scope, sent: Sent): Promise<unknown> {
     return new Promise((resolve, reject) => {
       super.connect((refusal, client, release) => {
         if (refusal || !(client instanceof WalledClient)) {
@@ -170,7 +259,8 @@ class WalledPool extends pg.Pool {
         // A connection that is lost is reported here, and to the query.
         client.once('error', settle);
         try {
-          client[queryInScope](scope, config, values, settle);
+          client[rolloutWatch]?.takenFor(scope);
+          client[queryInScope](scope, sent, settle);
         } catch (error) {
           settle(error instanceof Error ? error : new Error(String(error)));
         }
@@ -182,7 +272,17 @@ class WalledPool extends pg.Pool {
   }
 }
 
-function givenText(config: unknown): string | undefined {
-  const text: unknown = typeof config === 'object' && config !== null && 'text' in config ? config.text : config;
-  return typeof text === 'string' ? text : undefined;
+/** What a promise form of `query` was called with, and from where. */
+interface Sent {
+  readonly config: unknown;
+  readonly values: unknown;
+  readonly site: CallSite | undefined;
 }
+
+/** Tells the connection whose work it is handed out for. */
+function handed<Client extends pg.PoolClient | undefined>(client: Client, scope: Scope | undefined): Client {
+  if (client instanceof WalledClient) client[rolloutWatch]?.takenFor(scope);
+  return client;
+}
+
+const reportStatement = { text: 'select partywall.report_observations($1)', query_timeout: 5_000 };

@@ -38,6 +38,12 @@ export function queryOf(config: unknown, values: unknown, callback: unknown): pg
   return query;
 }
 
+/** The text of what `query` was called with. */
+export function givenText(config: unknown): string | undefined {
+  const text: unknown = typeof config === 'object' && config !== null && 'text' in config ? config.text : config;
+  return typeof text === 'string' ? text : undefined;
+}
+
 /** The text that a query would send. One that was prepared before may come with its name alone. */
 export function textOf(query: QueuedQuery, connection: pg.Connection): string | undefined {
   if (query instanceof pg.Query) return query.text ?? (query.name === undefined ? undefined : connection.parsedStatements[query.name]);

@@ -72,6 +72,11 @@ export class TransactionTrack {
     this.#refusal = refusal;
   }
 
+  /** Something was sent that may have ended the transaction, or the tenant's stay in it: the next data statement enters again. */
+  left(): void {
+    this.#entered = false;
+  }
+
   /** Back to *none*: the connection is idle, or was handed back. */
   reset(): void {
     this.#scope = undefined;
@@ -91,7 +96,7 @@ export class TransactionTrack {
 }
 
 function sameScope(one: Scope, other: Scope): boolean {
-  return one.kind === 'tenant' && other.kind === 'tenant' ? one.tenant === other.tenant : one.kind === other.kind;
+  return one.kind === 'tenant' && other.kind === 'tenant' ? one.tenant === other.tenant && one.unit === other.unit : one.kind === other.kind;
 }
 
 function foreign(owner: Scope, scope: Scope, statement: Statement): CrossTenantError {
@@ -99,5 +104,8 @@ function foreign(owner: Scope, scope: Scope, statement: Statement): CrossTenantE
 }
 
 function shown(scope: Scope): string {
-  return scope.kind === 'tenant' ? `the context of tenant ${JSON.stringify(scope.tenant)}` : `a ${scope.kind} context`;
+  if (scope.kind === 'tenant') {
+    return `the context of tenant ${JSON.stringify(scope.tenant)}${scope.unit === undefined ? '' : `, unit ${JSON.stringify(scope.unit)}`}`;
+  }
+  return scope.kind === 'none' ? 'no context' : `a ${scope.kind} context`;
 }

@@ -6,11 +6,14 @@ import { AllowedStatements } from './clients/allowed-statements.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { Enter } from './enter.ts';
 import { StatementRefusedError, TenantContextError, TenantPlacedElsewhereError, translateError, UnknownTenantError, WallError } from './errors.ts';
-import { prepareValues, queryOf, textOf } from './query.ts';
+import { givenText, prepareValues, queryOf, textOf } from './query.ts';
 import { isQueryObject, type QueryObject, type QueuedQuery } from './queued-query.ts';
+import { type CallSite, carriedCallSite } from './rollout/call-site.ts';
+import type { StatementWatch, WatchedStatement } from './rollout/statement-watch.ts';
+import { createSealer } from './seal/sealer.ts';
 import { type SlowQueryOptions, SlowQueryWatch } from './slow-query.ts';
 import { classify } from './statement.ts';
-import { type TransactionStatus, TransactionTrack } from './transaction.ts';
+import { type Decision, type TransactionStatus, TransactionTrack } from './transaction.ts';
 
 export interface WalledOptions extends SlowQueryOptions {
   /**
@@ -18,6 +21,11 @@ export interface WalledOptions extends SlowQueryOptions {
    * statements, such as PgBouncer before 1.21; it costs a Parse per statement.
    */
   readonly preparedStatements?: boolean;
+  /**
+   * Keys of the seal, as `partywall seal rotate` prints them, best first: `process.env.PARTYWALL_SEAL_KEY`. Needed where the database is
+   * sealed; used wherever it is given.
+   */
+  readonly seal?: string | undefined;
   /**
    * Statements that a library sends by itself when it connects, such as `select version()`: each, word for word, is sent outside any
    * context too, for no tenant. The recipe of a client names its own.
@@ -28,8 +36,10 @@ export interface WalledOptions extends SlowQueryOptions {
 /** What the clients of one pool have together. */
 export const poolState = Symbol('partywall pool state');
 export interface PoolState {
-  readonly gate: BootGate;
+  readonly gate: Pick<BootGate, 'pass'>;
   readonly admissions: Admissions;
+  /** Of a pool that follows a roll-out: the watch of one connection. */
+  readonly watch?: (() => StatementWatch | undefined) | undefined;
   /** Name of the placement that the pool leads to; undefined for the application's first database. */
   readonly placement?: string | undefined;
   /** Hears of tenants that the database does not let in because they are not, or no longer, in it. */
@@ -37,6 +47,9 @@ export interface PoolState {
 }
 
 export type WalledClientConfig = pg.ClientConfig & WalledOptions & { readonly [poolState]?: PoolState };
+
+/** The watch of a connection, where its pool follows a roll-out. */
+export const rolloutWatch = Symbol('partywall rollout watch');
 
 /** Of a pool: a query with a callback, in a scope and async context that the pool has seen to. */
 export const queryInScope = Symbol('partywall query in scope');
@@ -58,7 +71,8 @@ const openPortalWaitMs = 1_000;
  * hands can call `set_config('partywall.tenant_id', ...)` where the text does not show it.
  */
 export class WalledClient extends pg.Client {
-  readonly #gate: BootGate;
+  readonly #gate: Pick<BootGate, 'pass'>;
+  readonly [rolloutWatch]: StatementWatch | undefined;
   readonly #track = new TransactionTrack();
   readonly #enter: Enter;
   readonly #admissions: Admissions;
@@ -91,13 +105,15 @@ export class WalledClient extends pg.Client {
     if (!(this.connection instanceof pg.Connection)) throw new TypeError('the walled client needs the JavaScript client of pg, not pg-native');
     if (options.pipeline) throw new TypeError('the walled client cannot be used with the pipeline option: it must know the transaction before it sends');
     const preparedStatements = options.preparedStatements ?? true;
-    this.#gate = options[poolState]?.gate ?? new BootGate();
-    this.#admissions = options[poolState]?.admissions ?? new Admissions({ preparedStatements });
+    const sealer = options.seal === undefined ? undefined : createSealer(options.seal);
+    this.#gate = options[poolState]?.gate ?? new BootGate(sealer);
+    this.#admissions = options[poolState]?.admissions ?? new Admissions({ preparedStatements, sealer });
     this.#placement = options[poolState]?.placement;
+    this[rolloutWatch] = options[poolState]?.watch?.();
     this.#onRefused = options[poolState]?.onRefused;
     this.#allowed = new AllowedStatements(options.allow);
     this.#watch = options.onSlowQuery && new SlowQueryWatch(options.onSlowQuery, options.slowQueryMs);
-    this.#enter = new Enter(this, { track: this.#track, admissions: this.#admissions, preparedStatements });
+    this.#enter = new Enter(this, { track: this.#track, admissions: this.#admissions });
   }
 
   /** Connects and passes the boot gate; rejects with `WallNotHeldError`, and ends the connection, where the wall does not hold. */
@@ -164,7 +180,18 @@ export class WalledClient extends pg.Client {
   override _handleReadyForQuery(message: { readonly status: TransactionStatus }): void {
     if (this.#enter.continues(message.status, this.connection)) return;
     this.#watch?.end();
+    this[rolloutWatch]?.end();
     super._handleReadyForQuery(message);
+  }
+
+  override _handleRowDescription(message: { readonly fields: pg.FieldDef[] }): void {
+    if (this._activeQuery !== this.#enter) this[rolloutWatch]?.described(message.fields);
+    super._handleRowDescription(message);
+  }
+
+  override _handleDataRow(message: { readonly fields: (string | null)[] }): void {
+    if (this._activeQuery !== this.#enter) this[rolloutWatch]?.row(message.fields);
+    super._handleDataRow(message);
   }
 
   override _handleErrorMessage(message: pg.DatabaseError): void {
@@ -175,6 +202,7 @@ export class WalledClient extends pg.Client {
     if (active instanceof pg.Query && active.rows) this.connection.sync();
     this.#watch?.fail();
     const translated = translateError(message, situation);
+    this[rolloutWatch]?.fail(translated);
     const misplaced = translated instanceof TenantPlacedElsewhereError || translated instanceof UnknownTenantError;
     if (misplaced && situation.entering && this.#enter.entering && tenant !== undefined) this.#onRefused?.(tenant, translated, this.#placement);
     super._handleErrorMessage(translated);
@@ -183,6 +211,8 @@ export class WalledClient extends pg.Client {
   override _handleNotice(message: pg.DatabaseError): void {
     if (this._activeQuery === this.#enter && message.code === 'PW005') {
       this.#track.tenantIsReadOnly();
+    } else if (this[rolloutWatch]?.notice(message)) {
+      return;
     } else if (this.#scope && this._activeQuery) {
       inScope(this.#scope, () => super._handleNotice(message));
     } else {
@@ -190,22 +220,23 @@ export class WalledClient extends pg.Client {
     }
   }
 
-  [queryInScope](scope: Scope, config: unknown, values: unknown, callback: Callback): void {
-    this.#queue(queryOf(config, values, callback), scope);
+  [queryInScope](scope: Scope, { config, values, site }: { config: unknown; values: unknown; site?: CallSite | undefined }, callback: Callback): void {
+    this.#queue(queryOf(config, values, callback), scope, site);
   }
 
   #query(config: unknown, values: unknown, callback: unknown): unknown {
     const scope = currentScope();
-    if (isQueryObject(config)) return this.#queryObject(config, scope, isCallback(values) ? values : callback);
+    const site = this[rolloutWatch] && (carriedCallSite() ?? this[rolloutWatch].callSite(givenText(config), scope));
+    if (isQueryObject(config)) return this.#queryObject(config, scope, { callback: isCallback(values) ? values : callback, site });
     const query = queryOf(config, values, callback);
     if (query.callback) {
       query.callback = bindCallback(query.callback);
-      this.#queue(query, scope);
+      this.#queue(query, scope, site);
       return undefined;
     }
     return new Promise((resolve, reject) => {
       query.callback = (error, result) => (error ? reject(error) : resolve(result));
-      this.#queue(query, scope);
+      this.#queue(query, scope, site);
     }).catch((error: Error) => {
       // The stack of an answer leads to the socket; taken here it leads to the application's await, as in pg.
       Error.captureStackTrace(error);
@@ -214,28 +245,33 @@ export class WalledClient extends pg.Client {
   }
 
   /** A Query, Cursor or stream that the application made: it answers through its own events and methods. */
-  #queryObject(query: QueryObject, scope: Scope | undefined, callback: unknown): unknown {
+  #queryObject(query: QueryObject, scope: Scope | undefined, { callback, site }: { callback: unknown; site: CallSite | undefined }): unknown {
     if (isCallback(callback) && !query.callback) query.callback = callback;
     bindToCaller(query);
-    this.#queue(query, scope);
+    this.#queue(query, scope, site);
     return query;
   }
 
-  #queue(query: QueuedQuery, given: Scope | undefined): void {
-    const scope = given ?? this.#allowed.scopeFor(textOf(query, this.connection));
+  #queue(query: QueuedQuery, given: Scope | undefined, site: CallSite | undefined): void {
+    const scope = given ?? this.#scopeOutside(textOf(query, this.connection));
     if (!scope) {
       const refusal = new TenantContextError({ message: `sending a statement outside any context` });
+      this[rolloutWatch]?.refused(refusal, textOf(query, this.connection) ?? '', site);
       process.nextTick(() => query.handleError(refusal, this.connection));
       return;
     }
     const submit = query.submit;
     query.submit = (connection) => {
       query.submit = submit;
-      return this.#submit(query, connection, scope);
+      return this.#submit(query, connection, { scope, site });
     };
     // pg's own method does the rest: time limits, types, the queue, refusals of a closed client.
     if (this.#held && scope.kind !== 'setup') this.#held.push(query);
     else super.query(query);
+  }
+
+  #scopeOutside(text: string | undefined): Scope | undefined {
+    return this.#allowed.scopeFor(text) ?? this[rolloutWatch]?.scopeOutside(text);
   }
 
   #refuseHeld(error: Error): void {
@@ -244,7 +280,7 @@ export class WalledClient extends pg.Client {
   }
 
   /** The queue has come to the query. Returns an error where nothing is to be sent, which pg hands to the query. */
-  #submit(query: QueuedQuery, connection: pg.Connection, scope: Scope): unknown {
+  #submit(query: QueuedQuery, connection: pg.Connection, { scope, site }: { scope: Scope; site: CallSite | undefined }): unknown {
     const text = textOf(query, connection);
     if (text === undefined) {
       return query instanceof pg.Query
@@ -258,16 +294,29 @@ export class WalledClient extends pg.Client {
       });
     }
     const statement = classify(text);
-    const decision = this.#track.decide(this.getTransactionStatus(), statement, scope);
-    if (decision instanceof Error) return decision;
+    const watched = { query, text, scope, site, statement, status: this.getTransactionStatus() };
+    const decision = this.#decide(watched);
+    if (decision instanceof Error) {
+      this[rolloutWatch]?.refused(decision, text, site);
+      return decision;
+    }
     const invalid = query instanceof pg.Query ? prepareValues(query) : undefined;
     if (invalid) return invalid;
     this.#scope = scope;
     if (query instanceof pg.Query) this.#watch?.begin(text, scope);
     if (statement.leftover !== null && scope.kind !== 'setup') this.#leftover = statement.leftover;
-    if (decision === 'plain' || scope.kind !== 'tenant') return query.submit(connection);
-    this.#enter.submitBefore(query, connection, { tenant: scope.tenant, statement });
+    this[rolloutWatch]?.begin(watched);
+    if (decision === 'plain') return query.submit(connection);
+    this.#enter.submitBefore(query, connection, { ...whom(scope), statement });
     return null;
+  }
+
+  /** A roll-out that observes has the last word: it lets through, and counts, what the wall does not send. */
+  #decide(watched: WatchedStatement): Decision {
+    const decision = this.#track.decide(watched.status, watched.statement, watched.scope);
+    const last = this[rolloutWatch]?.decide(decision, watched);
+    if (last?.passed) this.#track.left();
+    return last?.decision ?? decision;
   }
 
   /** Calls back when everything sent is answered, or with an error when a cursor or stream stays open. */
@@ -299,6 +348,14 @@ export class WalledClient extends pg.Client {
     this.#track.reset();
     this.#scope = undefined;
     if (this.getTransactionStatus() !== 'I') return new Error('the connection was released inside a transaction');
-    return this.#leftover === undefined ? undefined : new Error(`the connection was released with a changed session: ${this.#leftover}`);
+    // Observed, a connection is handed on as pg does it.
+    return this.#leftover === undefined || this[rolloutWatch]?.observing
+      ? undefined
+      : new Error(`the connection was released with a changed session: ${this.#leftover}`);
   }
+}
+
+/** What a roll-out lets through in no context is sent for no tenant. */
+function whom(scope: Scope): { readonly tenant: string; readonly unit: string | undefined } {
+  return scope.kind === 'tenant' ? { tenant: scope.tenant, unit: scope.unit } : { tenant: '', unit: undefined };
 }
