@@ -48,12 +48,13 @@ describe('the runbook', () => {
     await fs.mkdir(path.join(folder, 'data'));
     await loadSqlite(path.join(folder, 'data/admin.db'));
     // The commands as they are written, with this checkout's for the installed one.
-    const shim = `#!/bin/sh\nshift\nexec ${JSON.stringify(process.execPath)} ${JSON.stringify(path.resolve(import.meta.dirname, '../../../packages/cli/bin/partywall.js'))} "$@"\n`;
+    const shim = `#!/bin/sh\nshift\nexec ${JSON.stringify(process.execPath)} --conditions=partywall-source ${JSON.stringify(path.resolve(import.meta.dirname, '../../../packages/cli/bin/partywall.js'))} "$@"\n`;
     await fs.mkdir(path.join(folder, 'bin'));
     await fs.writeFile(path.join(folder, 'bin/npx'), shim, { mode: 0o755 });
     env = {
       PATH: `${folder}/bin:${process.env['PATH']}`,
       HOME: folder,
+      NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? path.join(folder, 'compiled'),
       PARTYWALL_SERVICE_URL: database.urlAs(control.model.roles.service),
       PARTYWALL_ARCHIVE: path.join(folder, 'archive'),
       PARTYWALL_ESCROW: path.join(folder, 'escrow'),
