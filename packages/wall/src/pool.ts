@@ -3,6 +3,7 @@ import { Admissions } from './admissions.ts';
 import { BootGate } from './boot-gate.ts';
 import { bindCallback, isCallback } from './caller.ts';
 import { AllowedStatements } from './clients/allowed-statements.ts';
+import { StatementNames } from './clients/statement-names.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { TenantContextError } from './errors.ts';
 import { type PlacementOptions, Placements, withoutTarget } from './placement.ts';
@@ -100,6 +101,7 @@ class WalledPool extends pg.Pool {
     const state: PoolState = {
       gate: new BootGate(sealer),
       admissions: new Admissions({ preparedStatements: config.preparedStatements ?? true, sealer }),
+      ...(config.nameStatements && (config.preparedStatements ?? true) && { names: new StatementNames() }),
       ...(placements && { onRefused: (...refusal) => own?.refused(...refusal) }),
       ...(rollout && { watch: () => following && new StatementWatch(following, undefined) }),
       ...home,

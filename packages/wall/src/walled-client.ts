@@ -3,6 +3,7 @@ import { Admissions } from './admissions.ts';
 import { BootGate } from './boot-gate.ts';
 import { bindCallback, bindToCaller, type Callback, isCallback } from './caller.ts';
 import { AllowedStatements } from './clients/allowed-statements.ts';
+import type { StatementNames } from './clients/statement-names.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { Enter } from './enter.ts';
 import { StatementRefusedError, TenantContextError, TenantPlacedElsewhereError, translateError, UnknownTenantError, WallError } from './errors.ts';
@@ -31,6 +32,12 @@ export interface WalledOptions extends SlowQueryOptions {
    * context too, for no tenant. The recipe of a client names its own.
    */
   readonly allow?: readonly string[];
+  /**
+   * Of a pool: whether statements with parameters that have no name are given one, so that each connection parses and plans them once
+   * (default false). What it costs: after a migration that changes the columns of a result, the statement fails once (0A000). Has no
+   * effect without `preparedStatements`.
+   */
+  readonly nameStatements?: boolean;
 }
 
 /** What the clients of one pool have together. */
@@ -38,6 +45,8 @@ export const poolState = Symbol('partywall pool state');
 export interface PoolState {
   readonly gate: Pick<BootGate, 'pass'>;
   readonly admissions: Admissions;
+  /** Of a pool that names statements. */
+  readonly names?: StatementNames | undefined;
   /** Of a pool that follows a roll-out: the watch of one connection. */
   readonly watch?: (() => StatementWatch | undefined) | undefined;
   /** Name of the placement that the pool leads to; undefined for the application's first database. */
@@ -78,6 +87,7 @@ export class WalledClient extends pg.Client {
   readonly #admissions: Admissions;
   readonly #watch: SlowQueryWatch | undefined;
   readonly #allowed: AllowedStatements;
+  readonly #names: StatementNames | undefined;
   readonly #placement: string | undefined;
   readonly #onRefused: PoolState['onRefused'];
   /** Queries of the application until the boot gate is passed: pg would send them first, as soon as the connection is ready. */
@@ -112,6 +122,7 @@ export class WalledClient extends pg.Client {
     this[rolloutWatch] = options[poolState]?.watch?.();
     this.#onRefused = options[poolState]?.onRefused;
     this.#allowed = new AllowedStatements(options.allow);
+    this.#names = options[poolState]?.names;
     this.#watch = options.onSlowQuery && new SlowQueryWatch(options.onSlowQuery, options.slowQueryMs);
     this.#enter = new Enter(this, { track: this.#track, admissions: this.#admissions });
   }
@@ -200,6 +211,7 @@ export class WalledClient extends pg.Client {
     // A query that fetches its rows in portions sends its Sync when it is done; pg forgets it after an error, and hangs.
     const active = this._activeQuery;
     if (active instanceof pg.Query && active.rows) this.connection.sync();
+    if (active instanceof pg.Query && message.code === '0A000') this.#names?.forget(active);
     this.#watch?.fail();
     const translated = translateError(message, situation);
     this[rolloutWatch]?.fail(translated);
@@ -300,6 +312,7 @@ export class WalledClient extends pg.Client {
       this[rolloutWatch]?.refused(decision, text, site);
       return decision;
     }
+    if (query instanceof pg.Query) this.#names?.name(query, statement);
     const invalid = query instanceof pg.Query ? prepareValues(query) : undefined;
     if (invalid) return invalid;
     this.#scope = scope;
