@@ -9,7 +9,7 @@ import { TenantContextError } from './errors.ts';
 import { type PlacementOptions, Placements, withoutTarget } from './placement.ts';
 import { givenText } from './query.ts';
 import { isQueryObject } from './queued-query.ts';
-import { atCallSite, type CallSite } from './rollout/call-site.ts';
+import { atCallSite, type CallSite, carriedCallSite } from './rollout/call-site.ts';
 import { ObserverGate } from './rollout/observer-gate.ts';
 import { Rerun } from './rollout/rerun.ts';
 import { Rollout, type RolloutOptions } from './rollout/rollout.ts';
@@ -63,13 +63,14 @@ class WalledPool extends pg.Pool {
       value(this: WalledPool, ...given: unknown[]): unknown {
         const rollout = this.#rollout;
         const callback = given.find(isCallback);
+        const text = givenText(given[0]);
         if (rollout && !rollout.known && !this.ending) {
-          const answer = rollout.ready().then(() => Reflect.apply(this.query, this, given));
+          const site = rollout.callSite(text, currentScope());
+          const answer = rollout.ready().then(() => atCallSite(site, () => Reflect.apply(this.query, this, given)));
           return callback ? undefined : answer;
         }
-        const text = givenText(given[0]);
         const scope = currentScope() ?? this.#allowed.scopeFor(text) ?? (rollout?.letsThrough(text) ? { kind: 'none' } : undefined);
-        const site = rollout?.callSite(text, scope?.kind === 'none' ? undefined : scope);
+        const site = rollout && (carriedCallSite() ?? rollout.callSite(text, scope?.kind === 'none' ? undefined : scope));
         if (!scope) {
           const refusal = new TenantContextError({ message: 'sending a statement outside any context' });
           rollout?.tally.add({ mode: 'enforce', kind: refusal.code, text: text ?? '', site });

@@ -40,8 +40,10 @@ export function queryOf(config: unknown, values: unknown, callback: unknown): pg
 
 /** The text of what `query` was called with. */
 export function givenText(config: unknown): string | undefined {
-  const text: unknown = typeof config === 'object' && config !== null && 'text' in config ? config.text : config;
-  return typeof text === 'string' ? text : undefined;
+  if (typeof config === 'string') return config;
+  const { text, cursor } = (config ?? {}) as { readonly text?: unknown; readonly cursor?: { readonly text?: unknown } }; // as in QueryObject
+  const own = text ?? cursor?.text;
+  return typeof own === 'string' ? own : undefined;
 }
 
 /** The text that a query would send. One that was prepared before may come with its name alone. */

@@ -123,9 +123,8 @@ where f.name = '${rolloutTablesFact}'`)}`;
 }
 
 /**
- * First of every statement of an observing session: marks the transaction as observed, and says whether the tenant can be entered. A
- * tenant that is unknown, or another one than the transaction's, is what the wall would refuse: it is told in a notice, and the statement goes
- * on. Suspended and fenced tenants are refused by `enter` in every mode: that is an operator's decision, not the roll-out's.
+ * First of every statement of an observing session: marks the transaction as observed, and says whether the tenant can be entered. Not
+ * where the transaction is in another one, which the pool has counted; one that is unknown is told in a notice. The statement goes on. Suspended and fenced tenants are refused by `enter` in every mode: that is an operator's decision, not the roll-out's.
  */
 function observeSql(form: ContextForm): string {
   return `create or replace function partywall.observe(tenant text) returns boolean language plpgsql volatile security definer
@@ -143,7 +142,6 @@ begin
     wanted := null;
   end;
   if inside <> wanted then
-    raise info 'the transaction belongs to another tenant' using errcode = '${observedState}', detail = '{"kind": "cross_context"}';
     return false;
   end if;
   if wanted is null or not exists (select from partywall.registry t where t.tenant_id = wanted) then
