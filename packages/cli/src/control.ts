@@ -13,11 +13,16 @@ const poolMax = 4;
  * @throws PartywallError usage, control_missing, control_foreign, and what `loadConfig`, `connect` and `work` throw
  */
 export async function withControl<Result>(ctx: CommandContext, work: (operation: Operation) => Promise<Result>): Promise<Result> {
+  return withService(ctx, work, assertControl);
+}
+
+/** The same on a database that may have no control plane, and so no audit log. @param check asked of the database first */
+export async function withService<Result>(ctx: CommandContext, work: (operation: Operation) => Promise<Result>, check?: typeof assertControl): Promise<Result> {
   const { model } = await loadConfig(ctx);
   const url = serviceUrl(ctx);
   // Says what is wrong with the connection; a pool would only say that it has none.
   const client = await connect(url, { purpose: 'command' });
-  await assertControl(client).finally(() => client.end());
+  await Promise.resolve(check?.(client)).finally(() => client.end());
   const pool = controlPool(url, { purpose: 'command', max: poolMax });
   try {
     return await work({

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { registerAdmin } from './commands/admin.ts';
 import { registerAlerts } from './commands/alerts.ts';
 import { registerApply } from './commands/apply.ts';
+import { registerAttempts } from './commands/attempts.ts';
 import { registerAudit } from './commands/audit.ts';
 import { registerBackup } from './commands/backup.ts';
 import { registerBackupDrill } from './commands/backup-drill.ts';
@@ -63,6 +64,7 @@ export const verbs: readonly Register[] = [
   registerAudit,
   registerEvidence,
   registerAlerts,
+  registerAttempts,
   registerKeys,
   registerErase,
   registerRestore,

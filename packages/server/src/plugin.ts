@@ -21,6 +21,7 @@ import { refuseInactiveTenant } from './people/tenant-status.ts';
 import { problem, problemOf } from './problem.ts';
 import { recordForeignId, recordRefusal, targetOf } from './refusals.ts';
 import { registerAlerts } from './routes/alerts.ts';
+import { registerAttempts } from './routes/attempts.ts';
 import { registerAudit } from './routes/audit.ts';
 import { type ArchiveOptions, registerBackups } from './routes/backups.ts';
 import { registerClones } from './routes/clones.ts';
@@ -121,6 +122,7 @@ export const partywall = fp<ServerOptions>(
       registerPeople(own, people);
       registerTenants(own);
       registerTenantDeletion(own, durable);
+      registerAttempts(own);
       registerAudit(own);
       registerIncidents(own, options.people.mail);
       registerPlans(own);

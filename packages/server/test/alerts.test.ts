@@ -171,6 +171,7 @@ describe('rules', () => {
       'api_calls 80/95 from 0',
       'backup_failed 1/3 from 0',
       'connections 80/95 from 0',
+      'cross_tenant 1/5 from 0',
       'drill_failed 1/2 from 0',
       'error_rate 1/5 from 20',
       'quotas 80/95 from 0',

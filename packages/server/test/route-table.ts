@@ -41,6 +41,7 @@ tenant_admin query -            DELETE  /api/tenants/api-keys/:key
 super_admin  none  -            GET     /api/admin/alerts
 super_admin  none  -            POST    /api/admin/alerts/evaluate
 super_admin  none  -            POST    /api/admin/alerts/:id/acknowledge
+super_admin  none  -            GET     /api/admin/attempts
 super_admin  none  -            GET     /api/admin/alert-rules
 super_admin  none  -            GET     /api/admin/alert-rules/:name
 super_admin  none  -            PUT     /api/admin/alert-rules/:name

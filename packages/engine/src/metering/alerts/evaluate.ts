@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { appendAudit } from '../../audit/append.ts';
+import { auditNewBlocks } from '../../audit/attempts/blocks.ts';
 import { type Operation, transaction } from '../../db/operation.ts';
 import { PartywallError } from '../../errors.ts';
 import { type AppliedJudgement, applyJudgement } from './apply-judgement.ts';
@@ -74,6 +75,7 @@ async function evaluate(client: pg.ClientBase, operation: Operation, tenant: str
       [now],
     );
   }
+  if (tenant === null) await auditNewBlocks(client, operation);
   const { opened, escalated, resolved } = applied;
   if (opened + escalated + resolved > 0) {
     await appendAudit(client, operation, { tenant, action: 'alert.evaluate', details: { opened, escalated, resolved } });

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import type { AlertOverride, AlertRule, Measurement } from './judge.ts';
+import { measureAttempts } from './measure-attempts.ts';
 import { measureBackups } from './measure-backups.ts';
 import { metrics } from './metrics.ts';
 
@@ -38,7 +39,7 @@ export async function measure(client: pg.ClientBase, sight: Sight): Promise<Meas
   );
   for (const [minutes, sameWindow] of ofRequests) measured.push(...(await measureRequests(client, { ...sight, rules: sameWindow }, minutes)));
   measured.push(...(await measureBackups(client, { ...sight, rules })));
-  if (sight.tenant === null) measured.push(...(await measureConnections(client, rules)));
+  if (sight.tenant === null) measured.push(...(await measureConnections(client, rules)), ...(await measureAttempts(client, rules, sight.now)));
   return measured;
 }
 

@@ -1,5 +1,5 @@
 /** `min`: minutes. `runs`: backups or drills that were begun. */
-export const metricUnits = ['%', 'ms', 'min', 'runs'] as const;
+export const metricUnits = ['%', 'ms', 'min', 'runs', 'attempts'] as const;
 
 /** What a rule can measure. */
 export interface Metric {
@@ -30,6 +30,8 @@ export const metrics = {
   backup_schedule: { scope: 'system', unit: 'min', inclusive: false, ofRequests: false },
   /** Restore drills that failed since the last one that passed. */
   drill_failures: { scope: 'system', unit: 'runs', inclusive: true, ofRequests: false },
+  /** Attempts on other tenants in the rule's window, of each source. */
+  cross_tenant_attempts: { scope: 'system', unit: 'attempts', inclusive: true, ofRequests: false },
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof metrics;

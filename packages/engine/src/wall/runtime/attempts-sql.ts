@@ -126,7 +126,8 @@ begin
   end if;
   since := greatest(moment - make_interval(mins => rules.window_minutes), (select b.until from partywall.attempt_blocks b where b.source = origin and b.until <= moment));
   counted := (select sum(a.times) from partywall.attempts a where a.source = origin and a.last_at > since and a.at > since - interval '1 minute');
-  if counted >= rules.threshold
+  -- A block that is in force is left alone: to look at it by an insert would lock it against the operator who lifts it.
+  if counted >= rules.threshold and not exists (select from partywall.attempt_blocks b where b.source = origin and b.until > moment)
      and (select count(*) from (select from partywall.attempt_blocks b where b.blocked_by is null and b.blocked_at > moment - interval '1 day' limit ${blocksPerDay}) b)
        < ${blocksPerDay} then
     begin
