@@ -48,7 +48,8 @@ export async function clientsDatabase(): Promise<ClientsDatabase> {
     database,
     model,
     urls: { app: database.urlAs(roles.app), system: database.urlAs(roles.system), migrator: database.url },
-    walled: (client, config) => opened(client, createWalledPool({ connectionString: database.urlAs(roles.app), max: 4, ...client.options, ...config })),
+    walled: (client, config) =>
+      opened(client, createWalledPool({ connectionString: database.urlAs(roles.app), max: 4, nameStatements: true, ...client.options, ...config })),
     systemPool: (client) => opened(client, createSystemPool({ connectionString: database.urlAs(roles.system), max: 2 })),
   };
 }
