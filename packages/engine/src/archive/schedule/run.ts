@@ -80,7 +80,8 @@ export async function runScheduledBackup(operation: Operation, archive: Archive,
     if (!alone) return { decision: { ...decision, run: undefined, reasons: ['another schedule is at it'] }, outcome: undefined };
     return { decision, outcome: decision.run && (await backUp(operation, archive, decision.run, options)) };
   } finally {
-    // Ends the session, and with it the lock, also where the connection is what broke.
+    // Before anybody can ask again: the end of the session, which gives the lock back where the connection is what broke, is not waited for.
+    await client.query('select pg_advisory_unlock_all()').catch(() => undefined);
     client.release(true);
   }
 }

@@ -93,6 +93,13 @@ describe('a scheduled backup', () => {
     expect(await runs()).toMatchObject([{ state: 'verified' }]);
   });
 
+  test('holds nobody up who looks right after it', async () => {
+    for (let look = 0; look < 30; look += 1) {
+      const { decision } = await runScheduledBackup(operation(), archive);
+      expect(decision.reasons.filter((reason) => /another schedule|a backup runs/.test(reason))).toEqual([]);
+    }
+  });
+
   test('that fails counts for nothing, is on record, and is tried again later', async () => {
     await query('create table surprise (id integer)');
     await expect(runScheduledBackup(operation(), archive)).rejects.toMatchObject({ code: 'backup_refused' });
