@@ -20,6 +20,7 @@ import { planReading, type TablePlan } from './plan-reading.ts';
 import type { ReaderStart } from './reading/protocol.ts';
 import { readHere } from './reading/read-here.ts';
 import { type Readers, startReaders } from './reading/readers.ts';
+import { threadCount } from './reading/thread-count.ts';
 import { type BackupReport, reportOf } from './report.ts';
 import { type BackupSubject, sealSchema } from './seal-schema.ts';
 import { openSnapshot, type Snapshot } from './snapshot.ts';
@@ -59,10 +60,6 @@ export interface BackupProgress {
 }
 
 const workersMax = 8;
-/** More threads than this fill neither the network nor memory better, unless asked for. */
-const defaultWorkersMax = 4;
-/** Bytes of tables that a thread of its own is worth: to start one takes as long as to read about so much. */
-const bytesPerWorker = 16 * 1024 ** 2;
 const defaultMemoryBytes = 64 * 1024 ** 2;
 /** For what is read without a thread. */
 const hereMemoryBytes = 4 * 1024 ** 2;
@@ -258,8 +255,8 @@ function openReaders(run: BackupRun, subjects: readonly BackupSubject[], folder:
 
 function readerStarts({ input, options, id, snapshot }: BackupRun, subjects: readonly BackupSubject[], folder: string): ReaderStart[] {
   const bytes = snapshot.sources.flatMap(({ leaves }) => leaves).reduce((sum, leaf) => sum + leaf.bytes, 0);
-  const useful = Math.min(defaultWorkersMax, os.availableParallelism(), input.tenants?.length ?? defaultWorkersMax, Math.ceil(bytes / bytesPerWorker));
-  const workers = Math.min(workersMax, Math.max(1, options.workers ?? useful));
+  const count = threadCount({ processors: os.availableParallelism(), tenants: input.tenants?.length, subjects: subjects.length, bytes });
+  const workers = Math.min(workersMax, Math.max(1, options.workers ?? count));
   const memoryBytes = Math.floor((options.memoryBytes ?? defaultMemoryBytes) / workers);
   return Array.from({ length: workers }, (_, at) => ({
     connection: snapshot.connection,

@@ -21,7 +21,7 @@ const youngHeapMb = 4;
  * Of the heap for the others, which V8 otherwise lets grow to four times of what is in use before it looks: 150 MB in two threads. In use are 20 MB and 1 KB
  * for each subject.
  */
-const oldHeapMb = { base: 64, perSubject: 0.002 };
+const oldHeapMb = { base: 48, perSubject: 0.0015 };
 const threadModule = new URL(import.meta.url.endsWith('.ts') ? './reader-thread.ts' : './reader-thread.js', import.meta.url);
 
 /** @throws PartywallError backup_refused, database_unreachable, store_full */
