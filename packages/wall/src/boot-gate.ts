@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { WallError, WallNotHeldError } from './errors.ts';
+import type { Sealer } from './seal/sealer.ts';
 
 /**
  * Before a pool hands out its first connection, it asks the database, as the role it has connected as, whether the wall binds that
@@ -9,13 +10,19 @@ import { WallError, WallNotHeldError } from './errors.ts';
  * open; what changes later is for `partywall verify`.
  */
 export class BootGate {
+  readonly #sealer: Sealer | undefined;
   #open = false;
+
+  /** @param sealer of a pool with keys; the gate chooses the one that the database has */
+  constructor(sealer?: Sealer) {
+    this.#sealer = sealer;
+  }
 
   /** Resolves when the wall holds for the client's role, else rejects with `WallNotHeldError`. */
   async pass(client: pg.ClientBase): Promise<void> {
     if (this.#open) return;
     try {
-      await check(client);
+      await check(client, this.#sealer);
     } catch (cause) {
       if (cause instanceof WallError) throw cause;
       throw new WallNotHeldError({ message: `checking the wall before handing out a connection: ${cause instanceof Error ? cause.message : cause}`, cause });
@@ -24,7 +31,7 @@ export class BootGate {
   }
 }
 
-async function check(client: pg.ClientBase): Promise<void> {
+async function check(client: pg.ClientBase, sealer: Sealer | undefined): Promise<void> {
   const role = await one<Role>(client, roleSql);
   const refuse = (reason: string, hint?: string): never => {
     throw new WallNotHeldError({ message: `connecting as role ${JSON.stringify(role.name)}: ${reason}`, ...(hint !== undefined && { hint }) });
@@ -45,6 +52,19 @@ async function check(client: pg.ClientBase): Promise<void> {
   if (!role.admitted) refuse('it may not execute the functions of schema partywall', 'run `partywall apply`, which grants them to the app role of the model');
 
   const { facts } = await one<{ facts: Facts }>(client, 'select partywall.boot_facts() as facts');
+  if (facts.protected && role.standing_context !== null) {
+    refuse('its sessions begin inside a tenant: backtrace_functions is set', 'reset backtrace_functions on the server, the database and the role');
+  }
+  if (facts.sealed && !sealer) {
+    refuse('the database is sealed, and the pool has no key', 'pass `seal: process.env.PARTYWALL_SEAL_KEY` to the pool: docs/guide/sealed-context.md');
+  }
+  if (sealer ? !role.enters_sealed : !role.enters) {
+    refuse('it may not execute the functions of schema partywall', 'run `partywall apply`, which grants them to the app role of the model');
+  }
+  if (sealer && !sealer.choose(facts.seal_keys ?? [])) {
+    const known = facts.seal_keys?.length ? `only ${facts.seal_keys.join(', ')}` : 'none';
+    refuse(`the pool has key ${sealer.ids.join(', ')} of the seal, and the database ${known}`, '`partywall seal add --key-file` gives the database a key');
+  }
   const tables = facts.walled_tables ?? [];
   if (facts.phase !== 'expand' && tables.length === 0) refuse('no table has been walled in this database', 'run `partywall apply`');
   const found = await client.query<Table>(tablesSql, [JSON.stringify(tables)]);
@@ -60,6 +80,10 @@ async function check(client: pg.ClientBase): Promise<void> {
 interface Facts {
   readonly phase: string | null;
   readonly walled_tables: readonly { schema: string; name: string }[] | null;
+  readonly protected?: boolean;
+  readonly sealed?: boolean;
+  /** Numbers of the keys whose seals the database takes. */
+  readonly seal_keys?: readonly number[];
 }
 
 interface Table {
@@ -76,10 +100,20 @@ interface Role {
   readonly reaches: string | null;
   readonly row_security: string;
   readonly standing_tenant: string | null;
+  readonly standing_context: string | null;
   readonly conforming_strings: string;
   readonly installed: boolean;
   readonly admitted: boolean;
+  readonly enters: boolean;
+  readonly enters_sealed: boolean;
 }
+
+const mayExecute = (
+  names: string,
+  count: number,
+): string => `(select count(*) = ${count} from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = 'partywall' and p.proname in (${names})
+      and pg_catalog.has_schema_privilege(n.oid, 'USAGE') and pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))`;
 
 /**
  * Both users count: RESET ROLE goes back to the one that logged in. From 16 on, membership alone does not allow SET ROLE; inheriting a
@@ -94,12 +128,13 @@ const roleSql = `select current_user::text as name,
   ) as reaches,
   pg_catalog.current_setting('row_security') as row_security,
   nullif(pg_catalog.current_setting('partywall.tenant_id', true), '') as standing_tenant,
+  nullif(pg_catalog.current_setting('backtrace_functions', true), '') as standing_context,
   pg_catalog.current_setting('standard_conforming_strings') as conforming_strings,
   exists (select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     where n.nspname = 'partywall' and p.proname = 'enter_since') as installed,
-  (select count(*) = 3 from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where n.nspname = 'partywall' and p.proname in ('enter_since', 'tenant_id', 'boot_facts')
-      and pg_catalog.has_schema_privilege(n.oid, 'USAGE') and pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) as admitted
+  ${mayExecute("'tenant_id', 'boot_facts'", 2)} as admitted,
+  ${mayExecute("'enter_since', 'enter_unit'", 2)} as enters,
+  ${mayExecute("'enter_sealed'", 1)} as enters_sealed
 from pg_catalog.pg_roles r where r.rolname in (current_user, session_user)`;
 
 /** By the catalog and not by `regclass`, which needs USAGE on the schema. A table that is gone has no rows to wall. */

@@ -1,9 +1,16 @@
 import pg from 'pg';
-import { type Admission, type Admissions, enterName, enterText } from './admissions.ts';
+import type { Admission, Admissions } from './admissions.ts';
 import { inOneWrite } from './one-write.ts';
 import type { QueuedQuery } from './queued-query.ts';
 import type { Statement } from './statement.ts';
 import type { TransactionStatus, TransactionTrack } from './transaction.ts';
+
+/** Whom to enter, and the statement that is sent behind. */
+export interface Entered {
+  readonly tenant: string;
+  readonly unit: string | undefined;
+  readonly statement: Statement;
+}
 
 /** What entering needs of the client it belongs to. */
 export interface EnteringClient {
@@ -32,8 +39,6 @@ export class Enter {
   readonly #client: EnteringClient;
   readonly #track: TransactionTrack;
   readonly #admissions: Admissions;
-  readonly #name: string | undefined;
-  readonly text = enterText;
   #state: 'idle' | 'beginning' | 'entering' | 'entered' | 'refused' | 'running' | 'committing' | 'rolling back' = 'idle';
   #query: QueuedQuery | undefined;
   #wrapped = false;
@@ -42,16 +47,23 @@ export class Enter {
   /** The query could not be submitted together with entering, which had been written. */
   #failure: Error | undefined;
 
-  constructor(client: EnteringClient, options: { track: TransactionTrack; admissions: Admissions; preparedStatements: boolean }) {
+  constructor(client: EnteringClient, options: { track: TransactionTrack; admissions: Admissions }) {
     this.#client = client;
     this.#track = options.track;
     this.#admissions = options.admissions;
-    this.#name = options.preparedStatements ? enterName : undefined;
   }
 
   /** Read by pg to note on this connection that the statement is parsed, as it does for any named query. BEGIN has no name. */
   get name(): string | undefined {
-    return this.#state === 'beginning' ? undefined : this.#name;
+    return this.#state === 'beginning' ? undefined : this.#statementName;
+  }
+
+  get text(): string | undefined {
+    return this.#admission?.statement.text;
+  }
+
+  get #statementName(): string | undefined {
+    return this.#admission?.statement.name || undefined;
   }
 
   /** The tenant is being entered: an error now means that the query has not run. */
@@ -65,8 +77,8 @@ export class Enter {
   }
 
   /** Writes the messages; the client is to treat the query as submitted. */
-  submitBefore(query: QueuedQuery, connection: pg.Connection, { tenant, statement }: { tenant: string; statement: Statement }): void {
-    const admission = this.#admissions.of(tenant);
+  submitBefore(query: QueuedQuery, connection: pg.Connection, { tenant, unit, statement }: Entered): void {
+    const admission = this.#admissions.of(tenant, unit);
     this.#query = query;
     this.#admission = admission;
     this.#failure = undefined;
@@ -80,8 +92,9 @@ export class Enter {
         connection.bind({}, true);
         connection.execute({}, true);
       }
-      if (this.#name !== undefined && connection.parsedStatements[this.#name] === undefined) {
-        connection.parse({ name: this.#name, text: this.text, types: [] }, true);
+      const { name, text } = admission.statement;
+      if (name !== '' && connection.parsedStatements[name] === undefined) {
+        connection.parse({ name, text, types: [] }, true);
       }
       connection._send(admission.messages);
       if (this.#wrapped) connection.sync();
@@ -160,7 +173,8 @@ export class Enter {
 
   #refused(query: QueuedQuery, error: Error, connection: pg.Connection): void {
     // Somebody has dropped the statement, or a pooler has changed the server: the next entering parses it again.
-    if (this.#name !== undefined && error instanceof pg.DatabaseError && error.code === '26000') delete connection.parsedStatements[this.#name];
+    const name = this.#statementName;
+    if (name !== undefined && error instanceof pg.DatabaseError && error.code === '26000') delete connection.parsedStatements[name];
     if (!this.#wrapped && query instanceof pg.Query) {
       // The server skipped the query's own Parse: without this, pg would take the statement for parsed, and 26000 would follow.
       if (query.name !== undefined && connection.parsedStatements[query.name] === undefined) delete connection.submittedNamedStatements[query.name];

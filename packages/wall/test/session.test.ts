@@ -248,7 +248,7 @@ test('an idle connection carries no tenant, whatever was done on it', async () =
     for (const text of [select, 'begin', select, 'savepoint a', select, 'release a', 'commit', 'select 1; select 2']) await client.query(text);
     client.release();
   });
-  const left = await system('look', () => pool.query("select coalesce(current_setting('partywall.tenant_id', true), '') as left"));
+  const left = await system('look', () => pool.query("select current_setting('backtrace_functions') as left"));
   expect(left.rows).toEqual([{ left: '' }]);
   const locks = await wall.database.query(
     "select count(*)::int as n from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' and a.usename = $1 and a.datname = current_database()",

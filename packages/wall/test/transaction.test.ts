@@ -155,7 +155,7 @@ describe('an explicit transaction', () => {
       await client.query('commit');
     });
     const client = await shared.connect();
-    const { rows } = await system('look', () => client.query("select current_setting('partywall.tenant_id', true) as left"));
+    const { rows } = await system('look', () => client.query("select current_setting('backtrace_functions') as left"));
     expect(rows).toEqual([{ left: '' }]);
     expect(await failure(system('look', () => client.query('select partywall.tenant_id()')))).toBeInstanceOf(TenantContextError);
     client.release();

@@ -318,6 +318,7 @@ function bootFactsSql(): string {
 set search_path = pg_catalog, pg_temp as ${dollarQuote(`select jsonb_build_object(
   'phase', (select f.value from partywall.facts f where f.name = 'phase'),
   'walled_tables', (select f.value from partywall.facts f where f.name = 'walled_tables'),
+  'protected', (select f.value from partywall.facts f where f.name = 'protected'),
   'sealed', exists (select from partywall.facts f where f.name = '${sealedFact}'),
   'seal_keys', (select coalesce(jsonb_agg(k.id), '[]'::jsonb) from partywall.seal_keys k where k.id > 0 and k.retired_at is null))`)}`;
 }
