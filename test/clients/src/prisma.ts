@@ -17,7 +17,6 @@ export const prisma: ClientUnderTest = {
     const client = prismaOver(pool);
     return {
       ...callsOf(client),
-      transaction: (work) => client.$transaction((tx) => work(inTransaction(tx))),
       addCustomers: async (customers) => {
         await client.$transaction(customers.map(({ tenant, ...customer }) => client.customer.create({ data: { tenantId: tenant, ...customer } })));
       },
@@ -31,24 +30,7 @@ export const prisma: ClientUnderTest = {
   onConnect: [],
 };
 
-function inTransaction(tx: Prisma.TransactionClient): Calls {
-  return {
-    ...callsOf(tx),
-    transaction: async (work) => {
-      await tx.$executeRaw`savepoint work`;
-      try {
-        const result = await work(inTransaction(tx));
-        await tx.$executeRaw`release savepoint work`;
-        return result;
-      } catch (error) {
-        await tx.$executeRaw`rollback to savepoint work`;
-        throw error;
-      }
-    },
-  };
-}
-
-function callsOf(db: Prisma.TransactionClient): Omit<Calls, 'transaction'> {
+function callsOf(db: Prisma.TransactionClient): Calls {
   return {
     customers: async () => (await db.customer.findMany({ orderBy: { name: 'asc' } })).map((row) => row.name),
     customer: async (id) => (await db.customer.findUnique({ where: { id } }))?.name ?? null,
@@ -66,6 +48,7 @@ function callsOf(db: Prisma.TransactionClient): Omit<Calls, 'transaction'> {
       return found.map(({ number, customer, lines }) => ({ number, customer: customer.name, lines: lines.map((line) => line.text) }));
     },
     raw: (name) => db.$queryRaw<{ id: string }[]>`select id from customers where name = ${name}`,
+    transaction: (work) => db.$transaction((tx) => work(callsOf(tx))),
     countries: async () => (await db.country.findMany({ orderBy: { name: 'asc' } })).map((row) => row.name),
   };
 }
