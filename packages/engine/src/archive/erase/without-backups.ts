@@ -37,6 +37,8 @@ export async function withoutBackups<Result>(
     }
     return await work(client);
   } finally {
+    // Before anybody can ask: a pool does not wait for the end of a session, which gives the lock back where the connection is what broke.
+    await client.query('select pg_catalog.pg_advisory_unlock_all()').catch(() => undefined);
     client.release(true);
     await own.end();
   }

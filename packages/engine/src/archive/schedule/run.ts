@@ -81,7 +81,7 @@ export async function runScheduledBackup(operation: Operation, archive: Archive,
     return { decision, outcome: decision.run && (await backUp(operation, archive, decision.run, options)) };
   } finally {
     // Before anybody can ask again: the end of the session, which gives the lock back where the connection is what broke, is not waited for.
-    await client.query('select pg_advisory_unlock_all()').catch(() => undefined);
+    await client.query('select pg_catalog.pg_advisory_unlock_all()').catch(() => undefined);
     client.release(true);
   }
 }
