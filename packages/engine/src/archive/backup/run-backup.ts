@@ -1,6 +1,7 @@
 import os from 'node:os';
 import path from 'node:path';
 import { appendAudit } from '../../audit/append.ts';
+import type { Catalog } from '../../catalog/catalog.ts';
 import type { Operation } from '../../db/operation.ts';
 import { PartywallError } from '../../errors.ts';
 import { tenantSubject } from '../../keyring/data-keys.ts';
@@ -46,6 +47,8 @@ export interface BackupOptions {
   readonly onProgress?: ((progress: BackupProgress) => void) | undefined;
   /** Called once its moment is fixed: what changes from then on is not in it. */
   readonly onFixed?: (() => void) | undefined;
+  /** Of this database, read a moment ago: a table that is made meanwhile is named as left out. Default: it is read now. */
+  readonly catalog?: Catalog | undefined;
   /** Threads, each with a connection of its own. */
   readonly workers?: number | undefined;
   /** For rows that wait to be sealed, in all threads together. */
@@ -80,7 +83,7 @@ export async function runBackup(operation: Operation, archive: Archive, input: B
     // Before anything is locked: places that are not there stop the backup.
     const files = classes.includes('files') && !input.dryRun ? await openFiles(operation, archive) : undefined;
     const report = await withFiles(files, async () => {
-      const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [], onFixed: options.onFixed });
+      const snapshot = await openSnapshot(operation, { backup: id, allow: input.allow ?? [], onFixed: options.onFixed, catalog: options.catalog });
       return await backUp({ operation, archive, input, options, classes, id, snapshot, files }).finally(snapshot.close);
     });
     if (!report.dryRun) await record(operation, input, report);

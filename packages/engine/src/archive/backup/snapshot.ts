@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
+import type { Catalog } from '../../catalog/catalog.ts';
 import { readCatalog } from '../../catalog/read-catalog.ts';
 import { connect, sqlState } from '../../db/connect.ts';
 import type { Operation } from '../../db/operation.ts';
@@ -65,6 +66,8 @@ export interface SnapshotInput {
   readonly backup: string;
   readonly allow: readonly Allowance[];
   readonly onFixed?: (() => void) | undefined;
+  /** For the first attempt. */
+  readonly catalog?: Catalog | undefined;
 }
 
 /**
@@ -87,7 +90,7 @@ export async function openSnapshot({ database, signal }: Operation, { backup, ..
     await refuseSecond(client);
     for (let attempt = 1; ; attempt += 1) {
       signal?.throwIfAborted();
-      const taken = await attemptSnapshot(client, database, input);
+      const taken = await attemptSnapshot(client, database, attempt === 1 ? input : { ...input, catalog: undefined });
       if (taken) return { ...taken, connection, client, close, end: () => endSnapshot(client).finally(close) };
       if (attempt === attemptsMax) {
         throw new PartywallError(
@@ -109,9 +112,9 @@ type Taken = Omit<Snapshot, 'connection' | 'client' | 'close' | 'end'>;
 async function attemptSnapshot(
   client: pg.Client,
   { model, clock }: Operation['database'],
-  { allow, onFixed }: Omit<SnapshotInput, 'backup'>,
+  { allow, onFixed, catalog: given }: Omit<SnapshotInput, 'backup'>,
 ): Promise<Taken | undefined> {
-  const catalog = await readCatalog(client);
+  const catalog = given ?? (await readCatalog(client));
   assertModelComplete(model, catalog);
   const schemas = [...new Set([...[...catalog.relations.values()].map(({ schema }) => schema), ...ownSchemas])];
   const before = await readTableFacts(client, schemas);

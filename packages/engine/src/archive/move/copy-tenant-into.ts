@@ -99,7 +99,7 @@ async function copy(client: pg.PoolClient, copying: Copying): Promise<CopyReport
   await client.query(`select set_config('${restoringSetting}', 'on', true)`);
   const entry = await entryOf(client, copying, staged);
   const brought = await bringForeignRows(client, { catalog, staged, read: input.read });
-  const conflicts = [...brought.conflicts, ...(await findConflicts(client, tenant, catalog, staged))];
+  const conflicts = [...brought.conflicts, ...(await findConflicts(client, { tenant, catalog, tables: staged }))];
   if (conflicts.length > 0) throw new PartywallError('restore_conflict', `copying tenant ${tenant}: ${conflicts[0]}`, { details: conflicts });
 
   const baseline = await takeBaseline(client, erasurePlan(model, catalog));

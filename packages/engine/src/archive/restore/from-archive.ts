@@ -55,14 +55,14 @@ async function refuseErased(archive: Archive, tenant: string): Promise<void> {
 async function undoBackup(
   operation: Operation,
   archive: Archive,
-  { tenant, undoing: { fixed, signal } }: { readonly tenant: string; readonly undoing: Undoing },
+  { tenant, undoing: { fixed, signal, ...undoing } }: { readonly tenant: string; readonly undoing: Undoing },
 ): Promise<string> {
   const stoppable = { ...operation, signal: operation.signal ? AbortSignal.any([operation.signal, signal]) : signal };
   const deadline = performance.now() + undoWaitMs;
-  for (;;) {
+  for (let { catalog } = undoing; ; catalog = undefined) {
     stoppable.signal.throwIfAborted();
     try {
-      return (await runBackup(stoppable, archive, { reason: undoReason, tenants: [tenant], allow: allowances }, { onFixed: fixed })).id;
+      return (await runBackup(stoppable, archive, { reason: undoReason, tenants: [tenant], allow: allowances }, { onFixed: fixed, catalog })).id;
     } catch (error) {
       const waits = error instanceof PartywallError && error.code === 'backup_refused' && error.message.startsWith('starting a backup:');
       if (!waits || performance.now() >= deadline) throw error;

@@ -133,14 +133,15 @@ async function look(
   const staged = await stageSource(client, { tenant, source, tables: aligned, until: 'session', signal, onTable: options.onProgress });
   const forgotten = await forgetRows(client, staged, input.forget ?? []);
   const tables = forgotten === 0 ? staged : await recounted(client, staged);
+  const changes = await countChanges(client, tenant, tables);
   const plan: RestorePlan = {
     tenant,
     source: source.description,
     at: source.at.toISOString(),
-    tables: await countChanges(client, tenant, tables),
+    tables: changes,
     notes,
     triggers: tables.flatMap(triggersOf),
-    conflicts: await findConflicts(client, tenant, catalog, tables),
+    conflicts: await findConflicts(client, { tenant, catalog, tables, changes }),
     forgotten,
   };
   return { plan, tables };

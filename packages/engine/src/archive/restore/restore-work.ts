@@ -124,7 +124,7 @@ export function restoreWork(from: RestoreFrom): Work {
             // What a crash cut off has its undo backup already, and nobody has been inside since.
             const { undo: made } = await readDetails(pool, id);
             if (typeof made === 'string') return made;
-            const undo = await from.undo(operation, tenant, undoing);
+            const undo = await from.undo(operation, tenant, { ...undoing, catalog: prepared?.catalog });
             await keepDetails(pool, id, { undo });
             return undo;
           },

@@ -68,7 +68,7 @@ export async function restoreFrom(
       prepared.wait();
       await holdOut(operation, tenant);
       const { undo, applied } = await besideUndo(
-        (undoing) => input.undo(tenant, undoing),
+        (undoing) => input.undo(tenant, { ...undoing, catalog: prepared.catalog }),
         (until) => applyRestore(operation, source, input, { ...options, prepared, until }),
       );
       return { ...applied, undo };
@@ -127,18 +127,19 @@ async function apply(
   await refuseState(client, tenant);
   await assertHeldOut(client, tenant);
   // Asked again with the door shut.
-  const plan = { ...before, conflicts: await findConflicts(client, tenant, catalog, tables), tables: await countChanges(client, tenant, tables) };
+  const changes = await countChanges(client, tenant, tables);
+  const plan = { ...before, conflicts: await findConflicts(client, { tenant, catalog, tables, changes }), tables: changes };
   refuseConflicts(plan);
   const seed = drawSeed();
   const neighbours = hashing ? await hashNeighbours(client, { tenant, model, catalog, seed, as: 'before' }) : null;
   await raiseSequences(client, catalog, tables);
-  const { changed, proof } = await applyDifference(client, { tenant, model, catalog, tables, changes: plan.tables });
+  const { changed, proof } = await applyDifference(client, { tenant, model, catalog, tables, changes });
   await compareOwn(client, tenant, tables);
   if (hashing) {
     await hashNeighbours(client, { tenant, model, catalog, seed, as: 'after' });
     await compareNeighbours(client);
   }
-  const report: RestoreReport = { ...plan, applied: true, corrected: Math.max(0, changed - changedRows(plan.tables)), proof: { ...proof, neighbours } };
+  const report: RestoreReport = { ...plan, applied: true, corrected: Math.max(0, changed - changedRows(changes)), proof: { ...proof, neighbours } };
   await options.until;
   await options.within?.(client, report);
   await appendAudit(client, operation, {

@@ -1,9 +1,13 @@
+import type { Catalog } from '../../catalog/catalog.ts';
+
 /** What an undo backup is told, and tells. */
 export interface Undoing {
   /** Called once the moment is fixed that the backup is of: what changes from then on is not in it. Where it is not called, nothing changes before the end. */
   readonly fixed: () => void;
   /** The restore has failed: nobody needs the backup any more. */
   readonly signal: AbortSignal;
+  /** As it was read a moment ago, for the plan; reading it once more would keep the tenant out for longer. */
+  readonly catalog?: Catalog | undefined;
 }
 
 /**

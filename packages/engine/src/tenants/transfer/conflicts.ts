@@ -2,6 +2,7 @@ import type pg from 'pg';
 import type { Catalog, Constraint } from '../../catalog/catalog.ts';
 import { ident } from '../../db/sql.ts';
 import { quoted, type TableName } from '../../model/table-name.ts';
+import type { TableChange } from './changes.ts';
 import { gone, match, moved, type StagedTable } from './difference-sql.ts';
 import { foreignKeys, only, plainUniques } from './tables.ts';
 
@@ -13,13 +14,26 @@ const keyLengthMax = 120;
  * What would stop a restore or reach into a neighbour, a line each, found before anything is changed: keys and unique values that another
  * tenant has taken meanwhile, references to what is no more, rows of others that refer to what would be deleted.
  */
-export async function findConflicts(client: pg.ClientBase, tenant: string, catalog: Catalog, tables: readonly StagedTable[]): Promise<string[]> {
+export async function findConflicts(client: pg.ClientBase, { tenant, catalog, tables, changes }: Searched): Promise<string[]> {
   const staged = byName(tables);
-  return answers(client, tenant, tables, (table) => [
-    ...takenQuestions(table),
-    ...foreignKeys(table.relation).flatMap((reference) => missingParent(table, reference, staged, catalog) ?? []),
-    ...pointingIn(table, gone(table), 'would be deleted', staged, catalog),
-  ]);
+  const counted = new Map(changes?.map((change) => [change.table, change]));
+  return answers(client, tenant, tables, (table) => {
+    const change = counted.get(table.relation.table);
+    return [
+      // What is there already has its values to itself.
+      ...(change && change.inserted + change.updated === 0 ? [] : takenQuestions(table)),
+      ...foreignKeys(table.relation).flatMap((reference) => missingParent(table, reference, staged, catalog) ?? []),
+      ...(change?.deleted === 0 ? [] : pointingIn(table, gone(table), 'would be deleted', staged, catalog)),
+    ];
+  });
+}
+
+export interface Searched {
+  readonly tenant: string;
+  readonly catalog: Catalog;
+  readonly tables: readonly StagedTable[];
+  /** What the staged rows change, where it was counted: what cannot be in the way is not searched. */
+  readonly changes?: readonly TableChange[] | undefined;
 }
 
 /** The same for rows that can only be brought back by deleting them first. */

@@ -76,7 +76,7 @@ async function restore(client: pg.PoolClient, operation: Operation, { reader, te
 
   await keepOut(client, tenant);
   await refuseState(client, tenant);
-  const conflicts = await findConflicts(client, tenant, catalog, tables);
+  const conflicts = await findConflicts(client, { tenant, catalog, tables });
   if (conflicts.length > 0) {
     throw new PartywallError('import_conflict', `restoring tenant ${tenant}: ${conflicts[0]}`, { details: conflicts });
   }

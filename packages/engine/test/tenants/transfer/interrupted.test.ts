@@ -95,9 +95,9 @@ test('nobody enters the tenant while it is restored, and a neighbour works on', 
   const fir = await fixture.tenant('Fir');
   const text = await exportText(operation, elm);
   await database.query(`update files set name = 'changed' where tenant_id = '${elm}'`);
-  await database.query('begin; lock table users in share mode');
+  await database.query('begin; lock table files in share mode');
   const restored = importText(operation, text);
-  await until(async () => (await database.query(`select from pg_locks where not granted and relation = 'users'::regclass`)).rowCount === 1);
+  await until(async () => (await database.query(`select from pg_locks where not granted and relation = 'files'::regclass`)).rowCount === 1);
   const inside = run({ tenant: elm }, () => fixture.app.query(`select count(*)::int as changed from files where name = 'changed'`));
   await until(async () => (await database.query(`select from pg_locks where not granted and locktype = 'advisory'`)).rowCount === 1);
   expect((await run({ tenant: fir }, () => fixture.app.query('select count(*)::int as count from files'))).rows).toEqual([{ count: 0 }]);
