@@ -32,8 +32,9 @@ export interface RerunPools {
 }
 
 /**
- * Runs a sample of the SELECTs of observed tenants again, under both roles in one snapshot, and compares how many rows they give: what
- * the rows themselves do not show (a count, an aggregate, a view, a query that leaves the tenant out). Read only, one at a time, and only on connections
+ * Runs a sample of the SELECTs of observed tenants again, under both roles in one snapshot, and compares how many rows they give, and
+ * where nothing in the text makes them differ by itself what is in them: what the rows themselves do not show (a count, an aggregate, a view, a query
+ * that leaves the tenant out). Read only, one at a time, and only on connections
  * that nobody waits for. A statement that locks rows or calls a volatile function is left alone.
  */
 export class Rerun {
@@ -70,14 +71,15 @@ export class Rerun {
 
   async #compare(answered: Answered, { observing, enforcing, unwatched }: RerunPools): Promise<void> {
     const [tokens = []] = splitStatements(answered.text);
-    const count = `select count(*)::text as rows from (${answered.text.trim().replace(/;$/, '')}\n) as compared`;
+    const contents = comparesContents(tokens) ? 'coalesce(sum(pg_catalog.hashtextextended(compared::text, 0)), 0)::text' : "''";
+    const count = `select count(*)::text as rows, ${contents} as contents from (${answered.text.trim().replace(/;$/, '')}\n) as compared`;
     await unwatched(observing, async (observer) => {
       if (await this.#callsVolatile(observer, tokens)) return;
       await inSnapshot(observer, undefined, async (snapshot) => {
         const seen = await countOf(observer, count, answered.values);
         const allowed = await unwatched(enforcing, (bound) => inSnapshot(bound, snapshot, () => countOf(bound, count, answered.values).catch(refusalOf)));
-        if (allowed === seen) return;
-        const kind = allowed === undefined ? 'refused_read' : 'fewer_rows';
+        if (allowed && seen && allowed.rows === seen.rows && allowed.contents === seen.contents) return;
+        const kind = !allowed ? 'refused_read' : allowed.rows === seen?.rows ? 'other_result' : 'fewer_rows';
         this.#tally.add({ mode: 'observe', kind, text: answered.text, site: answered.site });
       });
     });
@@ -110,6 +112,13 @@ function isCandidate({ text, statement }: Answered): boolean {
   return !locks && !tokens.some(({ kind, text: word }) => kind === 'word' && ['insert', 'update', 'delete', 'merge', 'into'].includes(word));
 }
 
+/** Words that make two transactions, or two roles, differ in an answer that is right in both. */
+const ownWords = /^(limit|fetch|offset|tablesample|now|age|user|session_user|(current|local|transaction|statement|pg|to_reg|has|row|rank)(_\w+)?|\w+_rank)$/;
+
+function comparesContents(tokens: Tokens): boolean {
+  return !tokens.some(({ kind, text }) => kind === 'word' && ownWords.test(text));
+}
+
 /** A connection that nobody waits for. */
 function hasRoom(pool: pg.Pool): boolean {
   return pool.waitingCount === 0 && (pool.idleCount > 0 || pool.totalCount < pool.options.max);
@@ -131,9 +140,15 @@ async function exported(client: pg.PoolClient): Promise<string> {
   return rows[0]?.snapshot ?? '';
 }
 
-async function countOf(client: pg.PoolClient, text: string, values: readonly unknown[]): Promise<string | undefined> {
-  const { rows } = await client.query<{ rows: string }>(text, [...values]);
-  return rows[0]?.rows;
+interface Counted {
+  readonly rows: string;
+  /** A sum over the rows, so that their order does not matter; empty where it is not compared. */
+  readonly contents: string;
+}
+
+async function countOf(client: pg.PoolClient, text: string, values: readonly unknown[]): Promise<Counted | undefined> {
+  const { rows } = await client.query<Counted>(text, [...values]);
+  return rows[0];
 }
 
 /** No count where the wall or the application's rights refuse the read; any other error means that nothing was compared. */

@@ -12,7 +12,8 @@ import type { RolloutMode } from './mode.ts';
  * - `foreign_write`, `write_without_context`: statements that wrote, moved or deleted rows of another tenant, or outside any;
  * - `cross_context`: a statement in another context than its transaction's; `unknown_tenant`: a tenant that the database does not know;
  * - `statement`: a statement that a walled pool does not send;
- * - `fewer_rows`, `refused_read`: a SELECT that gave fewer rows, or an error, when it was run again behind the wall.
+ * - `fewer_rows`, `other_result`, `refused_read`: a SELECT that gave fewer rows, as many with other contents, or an error, when it was run again
+ *   behind the wall.
  */
 export type ObservedKind =
   | 'no_context'
@@ -24,6 +25,7 @@ export type ObservedKind =
   | 'unknown_tenant'
   | 'statement'
   | 'fewer_rows'
+  | 'other_result'
   | 'refused_read';
 
 export interface Observation {
