@@ -4,9 +4,15 @@ import type { Verify } from './request.ts';
 /** The functions of a Better Auth instance with its `organization` plugin that are used. */
 export interface BetterAuthInstance {
   readonly api: {
-    getSession(input: { headers: Headers; query: { disableCookieCache: true; disableRefresh: true } }): Promise<Session | null>;
-    listOrganizations(input: { headers: Headers }): Promise<readonly { readonly id: string }[] | null>;
+    getSession(input: AsItIs): Promise<Session | null>;
+    listOrganizations(input: AsItIs): Promise<readonly { readonly id: string }[] | null>;
   };
+}
+
+/** From the database and not from a cookie's copy, and without prolonging the session. */
+interface AsItIs {
+  readonly headers: Headers;
+  readonly query: { readonly disableCookieCache: true; readonly disableRefresh: true };
 }
 
 interface Session {
@@ -39,9 +45,10 @@ export function betterAuthSession(auth: BetterAuthInstance, { tenantOf = (id) =>
       if (value !== null) headers.set(name, value);
     }
     if (headers.keys().next().done) return null;
-    const found = await auth.api.getSession({ headers, query: { disableCookieCache: true, disableRefresh: true } });
+    const asItIs: AsItIs = { headers, query: { disableCookieCache: true, disableRefresh: true } };
+    const found = await auth.api.getSession(asItIs);
     if (!found) return null;
-    const organizations = (await auth.api.listOrganizations({ headers })) ?? [];
+    const organizations = (await auth.api.listOrganizations(asItIs)) ?? [];
     const { activeOrganizationId } = found.session;
     const active = organizations.find(({ id }) => id === activeOrganizationId);
     return {
