@@ -352,6 +352,8 @@ export async function conformance(under: ClientUnderTest): Promise<void> {
       for (const refused of [await failure(base.customers()), await run({ tenant: tenantId(1) }, () => failure(base.customers()))]) {
         expect(wallErrorOf(refused)).toMatchObject({ code: 'statement_refused' });
       }
+      const unowned = system('conformance', () => base.addInvoice(customerId(tenantCount, 1), 8, [{ text: 'whose?', amount: 1 }]));
+      expect(wallErrorOf(await failure(unowned))).toBeInstanceOf(TenantContextError);
       await system('conformance', () => base.transaction((tx) => tx.renameCustomer(customerId(tenantCount, 1), 'by the system')));
       expect(await inDatabase(tenantId(tenantCount))).toContain('by the system');
     });
