@@ -47,6 +47,8 @@ const places = {
   'the work folder': (name: string) => ({ store: path.join(folder, name), workFolder: path.join(disk, name) }),
 };
 
+const placeNames = Object.keys(places) as (keyof typeof places)[]; // as it is written above
+
 async function onFullDisk(kind: FullDiskProcess['kind'], place: keyof typeof places, rounds: readonly number[]): Promise<FullDiskRound[]> {
   const { escrow, keyring, workFolder, env } = settings;
   const name = `${kind}-${place.replaceAll(' ', '-')}`;
@@ -77,41 +79,33 @@ async function onFullDisk(kind: FullDiskProcess['kind'], place: keyof typeof pla
 }
 
 describe.skipIf(!canMount && process.env['PARTYWALL_NO_SKIPS'] !== '1')('on a disk that is full,', () => {
-  test.each(Object.keys(places) as (keyof typeof places)[])(
-    '%s, a backup leaves nothing that counts, and is whole once there is room',
-    { timeout: 120_000 },
-    async (place) => {
-      const around = await stateOf(neighbour);
-      const rounds = await onFullDisk('backup', place, [0, 2, 12, roomy]);
-      for (const {
-        code,
-        counted: [before, full, after],
-        ...round
-      } of rounds) {
-        expect([null, 'store_full']).toContain(code);
-        expect(round, JSON.stringify(round)).toMatchObject({ whole: true, left: [], untouched: true });
-        expect([full, after], JSON.stringify(round)).toEqual([code === null ? before + 1 : before, before + 1]);
-      }
-      expect(rounds.filter(({ code }) => code === 'store_full').length).toBeGreaterThan(1);
-      expect(rounds.at(-1)).toMatchObject({ code: null });
-      expect(await stateOf(neighbour)).toEqual(around);
-    },
-  );
+  test.each(placeNames)('%s, a backup leaves nothing that counts, and is whole once there is room', { timeout: 120_000 }, async (place) => {
+    const around = await stateOf(neighbour);
+    const rounds = await onFullDisk('backup', place, [0, 2, 12, roomy]);
+    for (const {
+      code,
+      counted: [before, full, after],
+      ...round
+    } of rounds) {
+      expect([null, 'store_full']).toContain(code);
+      expect(round, JSON.stringify(round)).toMatchObject({ whole: true, left: [], untouched: true });
+      expect([full, after], JSON.stringify(round)).toEqual([code === null ? before + 1 : before, before + 1]);
+    }
+    expect(rounds.filter(({ code }) => code === 'store_full').length).toBeGreaterThan(1);
+    expect(rounds.at(-1)).toMatchObject({ code: null });
+    expect(await stateOf(neighbour)).toEqual(around);
+  });
 
-  test.each(Object.keys(places) as (keyof typeof places)[])(
-    '%s, a restore changes nothing without its undo backup, and is done once there is room',
-    { timeout: 120_000 },
-    async (place) => {
-      const [kept, around] = [await stateOf(worked), await stateOf(neighbour)];
-      const rounds = await onFullDisk('restore', place, [0, 8, roomy]);
-      for (const round of rounds) {
-        const full = round.free < roomy;
-        expect(round).toMatchObject({ whole: true, left: [], untouched: full });
-        if (full) expect(round.message).toMatch(/no space left|disk is full/);
-        else expect(round.message).toBeNull();
-      }
-      expect(await stateOf(worked)).toEqual(kept);
-      expect(await stateOf(neighbour)).toEqual(around);
-    },
-  );
+  test.each(placeNames)('%s, a restore changes nothing without its undo backup, and is done once there is room', { timeout: 120_000 }, async (place) => {
+    const [kept, around] = [await stateOf(worked), await stateOf(neighbour)];
+    const rounds = await onFullDisk('restore', place, [0, 8, roomy]);
+    for (const round of rounds) {
+      const full = round.free < roomy;
+      expect(round).toMatchObject({ whole: true, left: [], untouched: full });
+      if (full) expect(round.message).toMatch(/no space left|disk is full/);
+      else expect(round.message).toBeNull();
+    }
+    expect(await stateOf(worked)).toEqual(kept);
+    expect(await stateOf(neighbour)).toEqual(around);
+  });
 });
