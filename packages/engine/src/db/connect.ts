@@ -9,6 +9,8 @@ const connectTimeoutMs = 10_000;
 export interface ConnectOptions {
   /** What the connection is for, shown in `pg_stat_activity`: `partywall apply`. */
   readonly purpose: string;
+  /** Makes the socket; default one of Node's. */
+  readonly stream?: pg.ClientConfig['stream'];
 }
 
 /**
@@ -24,6 +26,7 @@ export async function connect(url: string, options: ConnectOptions): Promise<pg.
     connectionString: url,
     application_name: `partywall ${options.purpose}`,
     connectionTimeoutMillis: connectTimeoutMs,
+    ...(options.stream && { stream: options.stream }),
   });
   // Losing an idle connection surfaces in the next query; without a listener it would end the process.
   client.on('error', () => undefined);

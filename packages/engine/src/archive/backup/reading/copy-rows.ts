@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { inPlace } from './reading-socket.ts';
 
 /** One row of a COPY: the bytes from `start` to `end`, the last one a newline. They are valid during the call only. */
 export type OnRow = (bytes: Buffer, start: number, end: number) => void;
@@ -37,19 +38,21 @@ export function copyOut(client: pg.ClientBase, sql: string, onRow: OnRow): Promi
           const rest = read(bytes);
           if (!rest) return;
           detach();
-          parser.call(stream, rest);
+          // It is the next reading's memory.
+          parser.call(stream, Buffer.from(rest));
         } catch (error) {
           reject(error);
           stream.destroy();
         }
       };
       detach = () => {
-        stream.off('data', onData);
+        stream.off(inPlace, onData).off('data', onData);
         // `on` takes any function, and this one came from there.
         stream.on('data', parser as (bytes: Buffer) => void);
         detach = () => undefined;
       };
-      stream.on('data', onData);
+      // Only one of them comes.
+      stream.on(inPlace, onData).on('data', onData);
       connection.query(sql);
     },
     handleCommandComplete: ({ text }: { readonly text: string }) => {
@@ -104,7 +107,7 @@ function messages(onMessage: (type: number, bytes: Buffer, start: number, end: n
       onMessage(type, bytes, at + headBytes, end);
       at = end;
     }
-    if (at < bytes.length) head = bytes.subarray(at);
+    if (at < bytes.length) head = Buffer.from(bytes.subarray(at));
     return undefined;
   };
 }

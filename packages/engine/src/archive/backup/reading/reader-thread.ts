@@ -6,6 +6,7 @@ import { PartywallError } from '../../../errors.ts';
 import { pinReading } from '../pinned-settings.ts';
 import type { Failure, FromReader, ReaderStart, Tally, ToReader, Unit } from './protocol.ts';
 import { openReader, type Reader } from './reader.ts';
+import { readingSocket } from './reading-socket.ts';
 
 /**
  * A thread that reads tables in the snapshot of the whole backup and seals what it reads. It is given one piece of work at a time, so that fast
@@ -33,7 +34,7 @@ open().then(
 );
 
 async function open(): Promise<pg.Client> {
-  const client = await connect(start.connection, { purpose: `backup ${start.backup}` });
+  const client = await connect(start.connection, { purpose: `backup ${start.backup}`, stream: readingSocket });
   await client.query('begin isolation level repeatable read, read only');
   await client.query(`set transaction snapshot ${literal(start.snapshot)}`);
   await pinReading(client);
