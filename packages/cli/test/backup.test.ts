@@ -3,7 +3,7 @@ import path from 'node:path';
 import { systemDatabaseName } from '@partywall/engine';
 import { afterAll, expect, test } from 'vitest';
 import { json, partywall } from './support/command.ts';
-import { controlledPortal } from './support/portal.ts';
+import { configText, controlledPortal } from './support/portal.ts';
 
 const on = await controlledPortal('contract');
 const tenant = '11111111-1111-4111-8111-111111111111';
@@ -51,6 +51,19 @@ test('a backup is planned without a trace, made by hand with its reason, listed,
   expect((await packs()).length - before).toBeLessThanOrEqual(2);
   const alone = json(await backup(['run', '--tenant', tenant, '--json']));
   expect(alone).toMatchObject({ scope: 'tenants', tenants: 1 });
+});
+
+test('a class is backed up alone, and files only where the model says where they are', async () => {
+  expect(json(await backup(['run', '--class', 'configuration', '--json']))).toMatchObject({ classes: ['configuration'] });
+  expect(await backup(['run', '--class', 'files', '--json'])).toMatchObject({ status: 2, stdout: expect.stringContaining('the model names no files') });
+  const config = path.join(on.cwd, 'partywall.config.ts');
+  const written = await fs.readFile(config, 'utf8');
+  await fs.mkdir(path.join(on.cwd, 'uploads', tenant), { recursive: true });
+  await fs.writeFile(path.join(on.cwd, 'uploads', tenant, 'lease.pdf'), 'a lease');
+  const files = { uploads: { store: `file://${path.join(on.cwd, 'uploads')}`, prefix: '{tenant}/' } };
+  await fs.writeFile(config, configText(on.roles, {}, { archive: { files } }));
+  expect(json(await backup(['run', '--class', 'files', '--json']))).toMatchObject({ classes: ['files'], files: { files: 1 } });
+  await fs.writeFile(config, written);
 });
 
 test('what is damaged is named, every piece of it, and the exit status says so', async () => {

@@ -5,6 +5,8 @@ import {
   type BackupProgress,
   type BackupReport,
   backupIds,
+  type DataClass,
+  dataClasses,
   findBackup,
   openBackup,
   PartywallError,
@@ -21,7 +23,7 @@ import { helpEnding } from './help.ts';
 
 interface RunFlags {
   readonly tenant?: readonly string[];
-  readonly class?: readonly ('database' | 'configuration' | 'audit')[];
+  readonly class?: readonly DataClass[];
   readonly reason: string;
   readonly allow?: readonly Allowance[];
   readonly sqlite?: string;
@@ -49,7 +51,7 @@ export function registerBackup(program: Command, start: Start): void {
         'meanwhile. A run that fails leaves nothing that counts; run it again.',
     )
     .option('--tenant <tenant...>', 'only these tenants')
-    .addOption(new Option('--class <class...>', 'only these data classes').choices(['database', 'configuration', 'audit']))
+    .addOption(new Option('--class <class...>', 'only these data classes').choices([...dataClasses]))
     .option('--reason <text>', 'why, for the manifest and the audit log', 'by hand')
     .addOption(new Option('--allow <what...>', 'leave this out where it is found, instead of refusing').choices([...allowances]))
     .option('--sqlite <file>', 'instead of the database: every tenant of a SQLite file')
