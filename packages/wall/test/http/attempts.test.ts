@@ -15,6 +15,7 @@ await database.query(`create table units (id int primary key, tenant_id uuid not
 const pool = wall.pool({ max: 5 });
 const issuer = await tokenIssuer();
 const one = await issuer.credential(tenant(1), { sub: 'mallory' });
+const frameworks = Object.entries({ express: expressApp, fastify: fastifyApp, hono: honoApp, web: webApp });
 let verified = 0;
 const trouble: unknown[] = [];
 
@@ -65,23 +66,20 @@ beforeEach(async () => {
 afterAll(() => attacker.end());
 
 describe('an attempt', () => {
-  test.each(Object.entries({ express: expressApp, fastify: fastifyApp, hono: honoApp, web: webApp }))(
-    'under %s is recorded with source, route, actor, tenants and request id',
-    async (_, make) => {
-      const app = await start(make);
-      const from = address();
-      await attempt(app, from, { 'x-request-id': 'r-1' });
-      await ask(app, from, { 'x-unit-id': '2', 'x-request-id': 'r-2' });
-      await ask(app, from, { 'x-request-id': 'r-3' }, '/throws/cross?token=secret');
-      const common = { source: `${from}/32`, actor: 'mallory', tenant: tenant(1), times: '1' };
-      expect(await rowsOf(from)).toMatchObject([
-        { ...common, kind: 'tenant', route: 'GET /items', claimed: tenant(2), request_id: 'r-1' },
-        { ...common, kind: 'unit', route: 'GET /items', claimed: '2', request_id: 'r-2' },
-        { ...common, kind: 'row', route: 'GET /throws/cross', claimed: null, request_id: 'r-3' },
-      ]);
-      expect(trouble).toEqual([]);
-    },
-  );
+  test.each(frameworks)('under %s is recorded with source, route, actor, tenants and request id', async (_, make) => {
+    const app = await start(make);
+    const from = address();
+    await attempt(app, from, { 'x-request-id': 'r-1' });
+    await ask(app, from, { 'x-unit-id': '2', 'x-request-id': 'r-2' });
+    await ask(app, from, { 'x-request-id': 'r-3' }, '/throws/cross?token=secret');
+    const common = { source: `${from}/32`, actor: 'mallory', tenant: tenant(1), times: '1' };
+    expect(await rowsOf(from)).toMatchObject([
+      { ...common, kind: 'tenant', route: 'GET /items', claimed: tenant(2), request_id: 'r-1' },
+      { ...common, kind: 'unit', route: 'GET /items', claimed: '2', request_id: 'r-2' },
+      { ...common, kind: 'row', route: 'GET /throws/cross', claimed: null, request_id: 'r-3' },
+    ]);
+    expect(trouble).toEqual([]);
+  });
 
   test('is none where no credential holds, or nothing foreign is named', async () => {
     const app = await start();
@@ -117,23 +115,20 @@ describe('an attempt', () => {
 });
 
 describe('a source that makes too many', () => {
-  test.each(Object.entries({ express: expressApp, fastify: fastifyApp, hono: honoApp, web: webApp }))(
-    'is refused by %s before anything else is done',
-    async (_, make) => {
-      const app = await start(make);
-      const [from, other] = [address(), address()];
-      for (let at = 0; at < 5; at += 1) expect((await attempt(app, from)).status).toBe(403);
-      const before = verified;
-      const refused = await ask(app, from, { 'x-request-id': 'r-9' });
-      expect(refused.json()).toMatchObject({ status: 429, code: 'source_blocked', title: 'Too many requests', requestId: 'r-9' });
-      expect(Number(refused.headers['retry-after'])).toBeGreaterThan(14 * 60);
-      expect(Number(refused.headers['retry-after'])).toBeLessThanOrEqual(15 * 60);
-      expect((await ask(app, from, {}, '/health')).status).toBe(429);
-      expect(verified).toBe(before);
-      expect((await ask(app, other)).status).toBe(200);
-      expect(await blocksOf(from)).toMatchObject([{ attempts: '5', blocked_by: null, told: false }]);
-    },
-  );
+  test.each(frameworks)('is refused by %s before anything else is done', async (_, make) => {
+    const app = await start(make);
+    const [from, other] = [address(), address()];
+    for (let at = 0; at < 5; at += 1) expect((await attempt(app, from)).status).toBe(403);
+    const before = verified;
+    const refused = await ask(app, from, { 'x-request-id': 'r-9' });
+    expect(refused.json()).toMatchObject({ status: 429, code: 'source_blocked', title: 'Too many requests', requestId: 'r-9' });
+    expect(Number(refused.headers['retry-after'])).toBeGreaterThan(14 * 60);
+    expect(Number(refused.headers['retry-after'])).toBeLessThanOrEqual(15 * 60);
+    expect((await ask(app, from, {}, '/health')).status).toBe(429);
+    expect(verified).toBe(before);
+    expect((await ask(app, other)).status).toBe(200);
+    expect(await blocksOf(from)).toMatchObject([{ attempts: '5', blocked_by: null, told: false }]);
+  });
 
   test('is blocked in every process within seconds, and in a new one at once', async () => {
     const [first, second] = [await start(), await start()];
