@@ -24,7 +24,7 @@ import { type Readers, startReaders } from './reading/readers.ts';
 import { threadCount } from './reading/thread-count.ts';
 import { type BackupReport, reportOf } from './report.ts';
 import { type BackupSubject, sealSchema } from './seal-schema.ts';
-import { openSnapshot, type Snapshot } from './snapshot.ts';
+import { openSnapshot, type Snapshot, type SnapshotSchema } from './snapshot.ts';
 import type { Allowance, Source } from './sources.ts';
 import { storeBackup } from './store-backup.ts';
 import { markPrefix, marksUnits } from './units.ts';
@@ -135,12 +135,12 @@ async function backUp(run: BackupRun): Promise<BackupReport> {
   let readers: Readers | undefined;
   try {
     readers = await openReaders(run, subjects, work.folder);
-    const { schema } = snapshot;
+    const schema = await snapshot.schema;
     const { predecessors, ...read } = await readAll(run, readers, { sources, subjects, predecessors: earlier, schema });
     if (input.dryRun) return reportOf(run, { ...read, predecessors, sources, subjects, stored: undefined });
     await readers.finish();
     const schemaFiles = { chunks: path.join(work.folder, 'schema.chunks'), records: path.join(work.folder, 'schema.records') };
-    sealSchema({ backup: id, key: subjects[0]?.key, files: schemaFiles, source: sources.length, schema });
+    sealSchema({ backup: id, key: subjects[0]?.key, files: schemaFiles, source: sources.length, schema: schema.document });
     const sequences = await snapshot.end();
     const stored = await storeBackup(run, {
       ...read,
@@ -150,7 +150,7 @@ async function backUp(run: BackupRun): Promise<BackupReport> {
       sequences,
       files: [...readers.files(), schemaFiles],
       folder: work.folder,
-      schemaMark: snapshot.schemaMark,
+      schema,
     });
     return reportOf(run, { ...read, predecessors, sources, subjects, stored });
   } finally {
@@ -178,7 +178,7 @@ interface ReadInput {
   readonly sources: readonly Source[];
   readonly subjects: readonly BackupSubject[];
   readonly predecessors: Predecessors;
-  readonly schema: string;
+  readonly schema: SnapshotSchema;
 }
 
 /** Finds out what changed, and reads that. Where nothing can be believed, everything is read while the marks are made. */
@@ -197,7 +197,7 @@ async function readAll(
     sources,
     marks,
     subjects,
-    schemaMark: snapshot.schemaMark,
+    schemaMark: of.schema.mark,
     schemaTable,
     files: files !== undefined,
     platform: input.tenants === undefined,

@@ -24,12 +24,8 @@ export interface Snapshot {
   readonly settings: Readonly<Record<string, string>>;
   readonly sources: Sources['sources'];
   readonly left: readonly string[];
-  /** The document of the schema. */
-  readonly schema: string;
-  /** Of its statements alone, for the manifest. */
-  readonly schemaFingerprint: string;
-  /** SHA-256 of all of it, hex. */
-  readonly schemaMark: string;
+  /** Is being read, while whoever has no question to the snapshot does something else. */
+  readonly schema: Promise<SnapshotSchema>;
   /** Facts beside a row that its text depends on. */
   readonly textFacts: string;
   readonly lineage: Lineage;
@@ -42,6 +38,14 @@ export interface Snapshot {
   end(): Promise<Sequence[]>;
   /** Ends it at once. Can be called again. */
   close(): Promise<void>;
+}
+
+export interface SnapshotSchema {
+  readonly document: string;
+  /** Of its statements alone, for the manifest. */
+  readonly fingerprint: string;
+  /** SHA-256 of the document, hex. */
+  readonly mark: string;
 }
 
 export interface Sequence {
@@ -147,8 +151,6 @@ async function attemptSnapshot(
   onFixed?.();
   const { sources, left, refused } = sourcesOf(model, catalog, facts);
   const unread = new Set(refused.map(({ what }) => what));
-  const ddl = await schemaDdl(client);
-  const schema = writeSchema(ddl);
   const tenants = await client.query<{ tenant: string }>('select tenant_id::text as tenant from partywall.registry order by 1');
   return {
     name: rows[0]?.name ?? '',
@@ -158,13 +160,22 @@ async function attemptSnapshot(
     settings: await readTextSettings(client),
     sources: sources.map((source) => ({ ...source, leaves: source.leaves.filter(({ unlogged }) => !unlogged) })),
     left: [...left, ...[...unread].map((what) => `left out, as allowed: ${what}`)],
-    schema,
-    schemaFingerprint: schemaFingerprint(ddl),
-    schemaMark: createHash('sha256').update(schema).digest('hex'),
     textFacts: await readTextFacts(client),
     lineage: await readLineage(client),
     tenants: tenants.rows.map(({ tenant }) => tenant),
+    // Last: it changes settings while it reads.
+    schema: readSchema(client),
   };
+}
+
+function readSchema(client: pg.Client): Promise<SnapshotSchema> {
+  const read = schemaDdl(client).then((ddl) => {
+    const document = writeSchema(ddl);
+    return { document, fingerprint: schemaFingerprint(ddl), mark: createHash('sha256').update(document).digest('hex') };
+  });
+  // Surfaces where it is waited for; a run that ends before does not.
+  read.catch(() => undefined);
+  return read;
 }
 
 async function refuseSecond(client: pg.Client): Promise<void> {

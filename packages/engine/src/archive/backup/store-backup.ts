@@ -20,7 +20,7 @@ import type { SpillFiles } from './reading/spill.ts';
 import type { BackupRun, ReadTables } from './run-backup.ts';
 import type { BackupSubject } from './seal-schema.ts';
 import { sideBySide } from './side-by-side.ts';
-import type { Sequence } from './snapshot.ts';
+import type { Sequence, SnapshotSchema } from './snapshot.ts';
 import type { Source } from './sources.ts';
 import { type ReadTable, storeTables } from './store-subject.ts';
 
@@ -34,7 +34,7 @@ export interface StoreInput extends ReadTables {
   readonly sequences: readonly Sequence[];
   readonly files: readonly SpillFiles[];
   readonly folder: string;
-  readonly schemaMark: string;
+  readonly schema: SnapshotSchema;
 }
 
 /** What a run stored. */
@@ -129,14 +129,14 @@ async function storeSubject(run: BackupRun, input: StoreInput, { number, segment
       taken.push(table);
     }
   }
-  if (number === 0) read.push({ table: schemaTable, rows: 0, mark: input.schemaMark, segments: bySource.get(input.sources.length) ?? [] });
+  if (number === 0) read.push({ table: schemaTable, rows: 0, mark: input.schema.mark, segments: bySource.get(input.sources.length) ?? [] });
   const stored = await storeTables({ store: archive.store, gathered, backup: id }, key, { read, before, firstPack: files?.packs.length ?? 0 });
   const tables = [...stored.tables, ...taken, ...(files?.tables ?? [])].sort((left, right) => (left.table < right.table ? -1 : 1));
   const reached = new Set(tables.flatMap((table) => table.segments.map((segment) => `${segment.backup}.${segment.pack}`)));
   const written = [...(files?.packs ?? []), ...stored.packs];
   const known = new Map([...(earlier?.packs ?? []), ...(files?.taken ?? []), ...written].map((pack) => [`${pack.backup}.${pack.pack}`, pack]));
   const packs = [...known].flatMap(([name, pack]) => (reached.has(name) ? [pack] : []));
-  const listed = { names: input.sources.map(({ name }) => name), marks: input.marks, schema: input.schemaMark, files: run.files !== undefined };
+  const listed = { names: input.sources.map(({ name }) => name), marks: input.marks, schema: input.schema.mark, files: run.files !== undefined };
   const hash = marksHash(listed, number, key.id);
   const entry: ManifestSubject = {
     subject: key.ref,
@@ -155,7 +155,7 @@ function samePage(left: ManifestSubject, right: ManifestSubject | undefined): bo
 
 function describe(
   { operation, input, classes, id, snapshot, files }: BackupRun,
-  { sources, marks, sequences, predecessors }: StoreInput,
+  { sources, marks, sequences, predecessors, schema }: StoreInput,
 ): Omit<Manifest, 'archive' | 'finishedAt' | 'source' | 'subjects'> {
   const { previous } = predecessors;
   const tables = sources.map((source, number): ManifestTable => {
@@ -164,7 +164,7 @@ function describe(
     const rows = (marks[number]?.rows ?? new Float64Array()).reduce((sum, each) => sum + each, 0);
     return { name, class: dataClass, kind: 'rows', columns: [...columns], key: [...key], tenantColumn, rows };
   });
-  const schema: ManifestTable = { name: schemaTable, class: 'configuration', kind: 'bytes', columns: [], key: [], tenantColumn: null, rows: 0 };
+  const statements: ManifestTable = { name: schemaTable, class: 'configuration', kind: 'bytes', columns: [], key: [], tenantColumn: null, rows: 0 };
   return {
     format: manifestFormat,
     version: { major: manifestMajor, minor: manifestMinor },
@@ -175,8 +175,8 @@ function describe(
     reason: input.reason,
     at: snapshot.at.toISOString(),
     model: modelFingerprint(operation.database.model),
-    schema: snapshot.schemaFingerprint,
-    tables: [...tables, schema, ...filesTables(files?.places.map(({ name }) => name) ?? [])],
+    schema: schema.fingerprint,
+    tables: [...tables, statements, ...filesTables(files?.places.map(({ name }) => name) ?? [])],
     sequences: [...sequences],
     left: [...snapshot.left, ...predecessors.damage, ...strays(sources, marks, input.tenants === undefined), ...(files ? filesLeft(files) : [])],
     previous: previous ? { id: previous.manifest.id, sha256: previous.sha256 } : null,
