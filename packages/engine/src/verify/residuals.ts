@@ -1,9 +1,10 @@
 import type { Index, Relation } from '../catalog/catalog.ts';
 import { appPrivileges } from '../wall/grants.ts';
+import { sealedFact } from '../wall/runtime.ts';
 import { effectiveRule } from '../wall/shape.ts';
 import type { Residual } from './finding.ts';
 import type { ResidualId } from './rules/rules.ts';
-import { canCloseNewTables, isOpen, type StaticFacts, topTables } from './static/static-facts.ts';
+import { canCloseNewTables, installedContext, isOpen, type StaticFacts, topTables } from './static/static-facts.ts';
 
 /** Methods and operator classes whose operators are not leakproof. */
 const leakyIndex = / USING (gin|gist|spgist|brin)\b|_pattern_ops\b|gin_trgm_ops|\bjsonb_/;
@@ -26,7 +27,8 @@ export function residualsOf(facts: StaticFacts): Residual[] {
       );
   };
 
-  name('residual.unsealed-context', [], 'SQL injected into one tenant’s request can name another tenant');
+  const unsealed = whyUnsealed(facts);
+  if (unsealed !== undefined) name('residual.unsealed-context', [], `SQL injected into one tenant’s request can name another tenant: ${unsealed}`);
   name(
     'residual.owner',
     [model.roles.owner, model.roles.system, model.roles.service],
@@ -97,6 +99,11 @@ export function residualsOf(facts: StaticFacts): Residual[] {
   if (catalog.runtime && !canCloseNewTables(catalog))
     name('residual.new-tables', [], `schema partywall belongs to ${catalog.runtime.owner}, no superuser: new tables are found by check alone`);
   return residuals;
+}
+
+function whyUnsealed(facts: StaticFacts): string | undefined {
+  if (!installedContext(facts).isProtected) return 'the context is in a setting that any role may set';
+  return facts.catalog.runtime?.facts?.[sealedFact] === undefined ? 'the database is not sealed' : undefined;
 }
 
 function spansTenants(relation: Relation, column: string): boolean {

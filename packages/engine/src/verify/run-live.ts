@@ -90,7 +90,8 @@ export async function runLive(admin: pg.Client, facts: StaticFacts, options: Liv
   }
   const system = options.systemUrl !== undefined && wants('system.bound') ? await systemResult(options.systemUrl, facts, couldNotRun) : undefined;
   const canTime = troupe.cast && options.appUrl !== undefined && surfaces[0]?.failure === undefined;
-  const query = canTime && troupe.cast && options.appUrl !== undefined ? await timeQuery(options.appUrl, facts, troupe.cast.victim) : undefined;
+  const query =
+    canTime && troupe.cast && options.appUrl !== undefined ? await timeQuery(options.appUrl, facts, { tenant: troupe.cast.victim, admin }) : undefined;
   return { surfaces, system, data, dataElapsedMs, residuals, couldNotRun, query };
 }
 

@@ -57,6 +57,12 @@ export function encodedContext(form: ContextForm, tenant: string, unit: string):
     : `${own} operator(pg_catalog.||) coalesce(','::pg_catalog.text operator(pg_catalog.||) ${encoded(unit, form.unitType)}, ''::pg_catalog.text)`;
 }
 
+/** The encoded context of a tenant, given the canonical text of its key. */
+export function contextOf({ keyType }: Pick<ContextForm, 'keyType'>, tenant: string): string {
+  if (keyType === 'uuid') return tenant.replaceAll('-', '');
+  return isInteger(keyType) ? tenant.replaceAll('-', 'n') : Buffer.from(tenant).toString('hex');
+}
+
 function isInteger(type: string): boolean {
   return type === 'bigint' || type === 'integer' || type === 'smallint';
 }

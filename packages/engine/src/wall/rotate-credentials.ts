@@ -7,6 +7,7 @@ import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
 import { passwordStatements } from './roles.ts';
 import { wallStates } from './runtime.ts';
+import { entering } from './seal/entering.ts';
 
 /** A login of the wall whose password can be changed. */
 export type RotatedRole = 'app' | 'system' | 'service';
@@ -87,15 +88,21 @@ async function proveRows(client: pg.Client, model: TenancyModel, admin: pg.Clien
       `select t.${ident(column)}::text as tenant from ${quoted(table)} t join partywall.registry r on r.tenant_id = t.${ident(column)}
 where r.state = 'active' and r.placement is null limit 1`,
     );
-    if (rows[0]) return [{ claim: `inside a tenant every row of ${scoped.length} tables is its own`, holds: await seesOnly(client, rows[0].tenant, scoped) }];
+    if (rows[0])
+      return [{ claim: `inside a tenant every row of ${scoped.length} tables is its own`, holds: await seesOnly({ client, admin }, rows[0].tenant, scoped) }];
   }
   return [];
 }
 
-async function seesOnly(client: pg.Client, tenant: string, scoped: readonly { readonly table: TableName; readonly column: string }[]): Promise<boolean> {
+async function seesOnly(
+  { client, admin }: { readonly client: pg.Client; readonly admin: pg.ClientBase | pg.Pool },
+  tenant: string,
+  scoped: readonly { readonly table: TableName; readonly column: string }[],
+): Promise<boolean> {
   await client.query('begin read only');
   try {
-    await client.query('select partywall.enter($1)', [tenant]);
+    const { text, values } = await entering(admin, tenant);
+    await client.query(text, [...values]);
     let own = 0;
     for (const { table, column } of scoped) {
       const { rows } = await client.query<{ own: boolean; foreign: boolean }>(

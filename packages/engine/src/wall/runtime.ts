@@ -3,7 +3,7 @@ import { type ContextForm, contextTenant, contextUnit, contextValue, encodedCont
 import { setFact } from './facts.ts';
 import { attemptAppFunctions, attemptsSql } from './runtime/attempts-sql.ts';
 import { rolloutAppFunctions, rolloutSql } from './runtime/rollout-sql.ts';
-import { refuseBadSeal, sealSql } from './runtime/seal-sql.ts';
+import { makeOwnKey, refuseBadSeal, sealSql } from './runtime/seal-sql.ts';
 
 /**
  * The part of the wall that lives in the database: schema `partywall` with the tenant registry and the functions
@@ -75,7 +75,7 @@ return ${contextUnit(options)}`,
     ...enterSql(options),
     setContextSql(options),
     `create or replace function partywall.context_of(tenant ${key}) returns text language sql stable parallel safe
-return ${encodedContext(options, 'tenant::pg_catalog.text', 'null::pg_catalog.text')}`,
+return ${encodedContext(options, 'tenant::text', 'null::text')}`,
     bootFactsSql(),
     setStateSql(key),
     stateChangedSql(),
@@ -137,12 +137,29 @@ export function qualified(functions: readonly string[]): string {
 }
 
 /** The owner's functions set the context, so the owner needs the right; a superuser has it, and may give it. */
-const grantSettingSql = `do ${dollarQuote(`declare
+const giveSetting = `declare
   owner pg_catalog.name := (select pg_catalog.pg_get_userbyid(n.nspowner) from pg_catalog.pg_namespace n where n.nspname = 'partywall');
 begin
   if not pg_catalog.has_parameter_privilege(owner, '${protectedSetting}', 'set') then
     execute pg_catalog.format('grant set on parameter ${protectedSetting} to %I', owner);
   end if;
+end;`;
+const grantSettingSql = `do ${dollarQuote(giveSetting.replace(/;$/, ''))}`;
+
+/**
+ * Gives a restored database what no backup has: the key that its own seals are made with, and the right of the owner of schema `partywall`
+ * to set the context, which is the cluster's. Where nobody may give that right, no tenant can be entered until `apply` has chosen the plain setting.
+ */
+export const settleRestoredSql = `do ${dollarQuote(`begin
+  if pg_catalog.to_regclass('partywall.seal_keys') is null then
+    return;
+  end if;
+  ${makeOwnKey};
+  if exists (select from partywall.facts f where f.name = 'protected' and f.value = 'true') then
+    ${giveSetting}
+  end if;
+exception when insufficient_privilege then
+  null;
 end`)}`;
 
 /** A function whose type changes has to go first. Nothing depends on this one before its model has units. */

@@ -160,7 +160,7 @@ const mutations: Readonly<Record<keyof typeof attackRules | keyof typeof dataRul
   'context.none': [
     {
       name: 'silence in place of an error',
-      break: ['drop policy "$logPolicy" on log_lines', onLog("using (tenant_id = nullif(current_setting('partywall.tenant_id', true), '')::uuid)")],
+      break: ['drop policy "$logPolicy" on log_lines', onLog("using (tenant_id = nullif(current_setting('backtrace_functions'), '')::uuid)")],
       finds: ['context.none public.log_lines'],
     },
   ],
@@ -169,7 +169,7 @@ const mutations: Readonly<Record<keyof typeof attackRules | keyof typeof dataRul
       name: 'a policy that takes a senseless context for everybody',
       break: [
         'drop policy "$logPolicy" on log_lines',
-        onLog("using (case when current_setting('partywall.tenant_id', true) = '%' then true else tenant_id = partywall.tenant_id() end)"),
+        onLog("using (case when current_setting('backtrace_functions') = 'not a tenant' then true else tenant_id = partywall.tenant_id() end)"),
       ],
       finds: ['context.garbage public.log_lines'],
     },
@@ -215,7 +215,7 @@ const mutations: Readonly<Record<keyof typeof attackRules | keyof typeof dataRul
   'session.leftover-context': [
     {
       name: 'a standing tenant',
-      break: ["alter role $app in database $db set partywall.tenant_id = '$tenantA'"],
+      break: ["alter role $app in database $db set backtrace_functions = '0000000000004000800000000000000a'"],
       finds: ['session.leftover-context sessions of $app', ...tops.map((table) => `context.none ${table}`)],
     },
   ],
@@ -256,14 +256,14 @@ const mutations: Readonly<Record<keyof typeof attackRules | keyof typeof dataRul
     {
       name: 'an enter that looks for temporary tables first',
       break: [
-        `create or replace function partywall.enter(tenant text) returns void language plpgsql volatile security definer set search_path = pg_temp, partywall, pg_catalog as $f$
-declare found_state text; inside text := nullif(pg_catalog.current_setting('partywall.tenant_id', true), '');
+        `create or replace function partywall.enter(tenant text, unit text default null) returns void language plpgsql volatile security definer set search_path = pg_temp, partywall, pg_catalog as $f$
+declare found_state text; context text := replace(tenant, '-', ''); inside text := pg_catalog.current_setting('backtrace_functions');
 begin
-  if inside operator(pg_catalog.<>) tenant then raise exception 'second' using errcode = 'PW007'; end if;
+  if inside operator(pg_catalog.<>) '' and inside operator(pg_catalog.<>) context then raise exception 'second' using errcode = 'PW007'; end if;
   select t.state into found_state from registry t where t.tenant_id::text operator(pg_catalog.=) tenant;
   if found_state is null then raise exception 'unknown' using errcode = 'PW002'; end if;
   if found_state operator(pg_catalog.<>) 'active' then raise exception 'closed' using errcode = 'PW003'; end if;
-  perform pg_catalog.set_config('partywall.tenant_id', tenant, true);
+  perform pg_catalog.set_config('backtrace_functions', context, true);
 end $f$`,
       ],
       finds: ['escape.shadow partywall.enter'],
@@ -273,7 +273,7 @@ end $f$`,
     {
       name: 'an enter that asks nothing',
       break: [
-        `create or replace function partywall.enter(tenant text) returns void language plpgsql volatile security definer as $f$ begin perform pg_catalog.set_config('partywall.tenant_id', tenant, true); end $f$`,
+        `create or replace function partywall.enter(tenant text, unit text default null) returns void language plpgsql volatile security definer as $f$ begin perform pg_catalog.set_config('backtrace_functions', replace(tenant, '-', ''), true); end $f$`,
       ],
       finds: [
         'escape.enter partywall.enter of a second tenant',
@@ -281,6 +281,26 @@ end $f$`,
         'escape.enter partywall.enter of unknown tenants',
         'escape.shadow partywall.enter',
       ],
+    },
+  ],
+  'escape.context': [
+    {
+      name: 'the right to set the setting that holds the context',
+      break: ['grant set on parameter backtrace_functions to $app'],
+      undo: ['revoke set on parameter backtrace_functions from $app'],
+      finds: ['escape.context setting backtrace_functions'],
+    },
+    {
+      name: 'the owner’s way to set it',
+      break: ['grant execute on function partywall.set_context(text) to $app'],
+      finds: ['escape.context setting backtrace_functions'],
+    },
+  ],
+  'escape.seal': [
+    {
+      name: 'a sealed database whose entering is open',
+      break: [`insert into partywall.facts (name, value) values ('sealed', '{"role": "$app"}')`],
+      finds: ['escape.seal the seal'],
     },
   ],
   'escape.registry': [

@@ -95,6 +95,11 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       break: ["alter database $db set partywall.tenant_id = 'x'"],
       finds: ['setting.standing-context partywall.tenant_id of database $db'],
     },
+    {
+      name: 'a standing tenant in the setting that holds the context',
+      break: ["alter role $app set backtrace_functions = '0000000000004000800000000000000a'"],
+      finds: ['setting.standing-context backtrace_functions of role $app'],
+    },
   ],
   'setting.standing-role': [{ name: 'a standing role', break: ['alter role $app set role = $app'], finds: ['setting.standing-role role of role $app'] }],
   'setting.row-security': [
@@ -117,6 +122,13 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       name: 'a standing session_replication_role',
       break: ['alter role $app set session_replication_role = replica'],
       finds: ['setting.replication-role session_replication_role of role $app'],
+    },
+  ],
+  'setting.context': [
+    {
+      name: 'the right to set the context',
+      break: ['grant set on parameter backtrace_functions to $app'],
+      finds: ['setting.context parameter backtrace_functions'],
     },
   ],
   'schema.create': [
@@ -203,8 +215,8 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     { name: 'a VOLATILE helper', break: ['alter function partywall.tenant_id() volatile'], finds: ['runtime.function-changed function partywall.tenant_id()'] },
     {
       name: 'an enter without its rights',
-      break: ['alter function partywall.enter(text) security invoker'],
-      finds: ['runtime.function-changed function partywall.enter(tenant text)'],
+      break: ['alter function partywall.enter(text, text) security invoker'],
+      finds: ['runtime.function-changed function partywall.enter(tenant text, unit text)'],
     },
     {
       name: 'a helper that prefers another setting',
@@ -216,9 +228,9 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     {
       name: 'an enter that asks nothing',
       break: [
-        `create or replace function partywall.enter(tenant text) returns void language plpgsql volatile security definer as $f$ begin perform set_config('partywall.tenant_id', tenant, true); end $f$`,
+        `create or replace function partywall.enter(tenant text, unit text default null) returns void language plpgsql volatile security definer as $f$ begin perform set_config('backtrace_functions', replace(tenant, '-', ''), true); end $f$`,
       ],
-      finds: ['runtime.function-changed function partywall.enter(tenant text)'],
+      finds: ['runtime.function-changed function partywall.enter(tenant text, unit text)'],
     },
   ],
   'runtime.function-unknown': [
@@ -239,11 +251,26 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     },
     {
       name: 'an enter for everyone',
-      break: ['grant execute on function partywall.enter(text) to public'],
-      finds: ['runtime.function-open function partywall.enter(tenant text)'],
+      break: ['grant execute on function partywall.enter(text, text) to public'],
+      finds: ['runtime.function-open function partywall.enter(tenant text, unit text)'],
+    },
+  ],
+  'runtime.seal-open': [
+    {
+      name: 'that a sealed database can be entered without a seal',
+      break: [
+        `insert into partywall.facts (name, value) values ('sealed', '{"role": "$app"}')`,
+        'revoke execute on function partywall.enter(text, text), partywall.enter_unit(text, text, bigint) from $app',
+      ],
+      finds: ['runtime.seal-open function partywall.enter_since(tenant text, seen bigint)'],
     },
   ],
   'runtime.registry-open': [
+    {
+      name: 'keys of the seal that the application reads',
+      break: ['grant select (ipad) on partywall.seal_keys to $app', 'grant select on partywall.seal_keys to $app'],
+      finds: ['runtime.registry-open partywall.seal_keys'],
+    },
     {
       name: 'a registry that the application reads',
       break: ['grant select on partywall.registry to $app'],
@@ -374,6 +401,11 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
   ],
   'policy.second-permissive': [
     {
+      name: 'a policy that only has the name of a roll-out’s',
+      break: ['create policy partywall_observe on customers using (true) with check (true)'],
+      finds: ['policy.second-permissive policy "partywall_observe" on public.customers'],
+    },
+    {
       name: 'a second permissive policy',
       break: ['create policy extra on customers for select using (true)'],
       finds: ['policy.second-permissive policy "extra" on public.customers'],
@@ -382,6 +414,13 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       name: 'a second policy for deletes',
       break: ['create policy extra on contacts for delete to $app using (true)'],
       finds: ['policy.second-permissive policy "extra" on public.contacts'],
+    },
+  ],
+  'policy.observed-table': [
+    {
+      name: 'a table that a roll-out has opened, by its own name and not as a surprise',
+      break: ['create policy partywall_observe on customers to $app using (true) with check (true)'],
+      finds: ['policy.observed-table public.customers'],
     },
   ],
   'policy.forgeable': [

@@ -13,7 +13,7 @@ export interface State {
   readonly rows: Readonly<Record<string, readonly string[]>>;
 }
 
-const volatileFields = new Set(['oid', 'estimatedRows', 'pages', 'number', 'largeObjects', 'database', 'registered_at', 'changed_at', 'taken_at']);
+const volatileFields = new Set(['oid', 'estimatedRows', 'pages', 'number', 'largeObjects', 'database', 'registered_at', 'changed_at', 'taken_at', 'created_at', 'ipad', 'opad']);
 
 export async function stateOf(client: pg.ClientBase, options: { ignoring?: readonly string[] } = {}): Promise<State> {
   const catalog = await readCatalog(client);
@@ -64,7 +64,7 @@ async function rowsOf(client: pg.ClientBase, catalog: Catalog): Promise<Record<s
     // Facts carry progress that is reached over different ways.
     if (table === 'partywall."facts"') continue;
     const { rows } = await client.query<{ row: string }>(
-      `select (to_jsonb(t.*) - 'registered_at' - 'changed_at' - 'taken_at')::text as row from only ${table} t order by 1`,
+      `select (to_jsonb(t.*) - 'registered_at' - 'changed_at' - 'taken_at' - 'created_at' - 'ipad' - 'opad')::text as row from only ${table} t order by 1`,
     );
     all[table] = rows.map(({ row }) => row);
   }

@@ -197,16 +197,15 @@ const work: Readonly<Record<DrillStepName, StepWork>> = {
     };
   },
 
-  smoke: async ({ operation, plan }, { appUrl }) => {
+  smoke: async (run, progress) => {
+    const { plan, operation } = run;
+    const { appUrl } = progress;
     const { smoke } = operation.database.model.archive;
     if (smoke.length === 0) return fine('none declared');
     if (appUrl === undefined) return { said: '', problems: [{ what: 'they could not be asked: there is no way in for the application' }] };
-    const { asked, problems } = await withApp(appUrl, (client) =>
-      askSmokeQueries(
-        client,
-        smoke,
-        plan.tenants.map(({ tenant }) => tenant),
-      ),
+    const tenants = plan.tenants.map(({ tenant }) => tenant);
+    const { asked, problems } = await onScratch(run, progress, (target) =>
+      withApp(appUrl, (app) => askSmokeQueries({ app, admin: target.client }, smoke, tenants)),
     );
     return { said: `${asked} answers`, problems };
   },

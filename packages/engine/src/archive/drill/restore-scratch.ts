@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { settleRestoredSql } from '../../wall/runtime.ts';
 import type { Archive } from '../archive.ts';
 import { sideBySide } from '../backup/side-by-side.ts';
 import { tierOrder } from '../ledger/reconcile-plan.ts';
@@ -116,6 +117,7 @@ export function keysToOthers({ backup, schema, loaded, platformTables }: Scratch
 export async function admitTenants(client: pg.ClientBase, tenants: readonly string[]): Promise<void> {
   const { rows } = await client.query<{ there: boolean }>("select pg_catalog.to_regclass('partywall.registry') is not null as there");
   if (!rows[0]?.there) return;
+  await client.query(settleRestoredSql);
   await client.query('delete from partywall.registry g where g.tenant_id::text <> all ($1::text[])', [tenants]);
   await client.query("update partywall.registry g set state = 'active', placement = null, reason = null where g.state <> 'active' or g.placement is not null");
 }

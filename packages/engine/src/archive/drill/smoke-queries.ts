@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { sqlState } from '../../db/connect.ts';
 import type { SmokeQuery } from '../../model/archive.ts';
+import { entering } from '../../wall/seal/entering.ts';
 
 const statementTimeoutMs = 60_000;
 
@@ -9,16 +10,18 @@ export interface SmokeResult {
   readonly problems: readonly { readonly tenant: string; readonly what: string }[];
 }
 
-/**
- * Asks every declared query inside every tenant, as the application would, and rolls back what it did.
- *
- * @param client a session of the application's role
- */
-export async function askSmokeQueries(client: pg.ClientBase, queries: readonly SmokeQuery[], tenants: readonly string[]): Promise<SmokeResult> {
+/** Sessions of the application's role, and of a superuser or the owner, who lets it into a tenant. */
+export interface SmokeSessions {
+  readonly app: pg.ClientBase;
+  readonly admin: pg.ClientBase;
+}
+
+/** Asks every declared query inside every tenant, as the application would, and rolls back what it did. */
+export async function askSmokeQueries(sessions: SmokeSessions, queries: readonly SmokeQuery[], tenants: readonly string[]): Promise<SmokeResult> {
   const problems: { tenant: string; what: string }[] = [];
   for (const tenant of tenants) {
     for (const [at, query] of queries.entries()) {
-      const wrong = await ask(client, query, tenant);
+      const wrong = await ask(sessions, query, tenant);
       if (wrong !== undefined) problems.push({ tenant, what: `smoke query ${at + 1}: ${wrong}` });
     }
   }
@@ -26,11 +29,12 @@ export async function askSmokeQueries(client: pg.ClientBase, queries: readonly S
 }
 
 /** What is wrong with the answer. */
-async function ask(client: pg.ClientBase, { sql, expect }: SmokeQuery, tenant: string): Promise<string | undefined> {
+async function ask({ app: client, admin }: SmokeSessions, { sql, expect }: SmokeQuery, tenant: string): Promise<string | undefined> {
   await client.query('begin');
   try {
     await client.query(`set local statement_timeout = ${statementTimeoutMs}`);
-    await client.query('select partywall.enter($1)', [tenant]);
+    const { text, values } = await entering(admin, tenant);
+    await client.query(text, [...values]);
     // In the extended protocol one statement is all that a string may hold: none can end the transaction and go on outside of it.
     const query: pg.QueryArrayConfig & { queryMode: 'extended' } = { text: sql, rowMode: 'array', queryMode: 'extended' };
     const { rows } = await client.query<unknown[]>(query);

@@ -4,6 +4,7 @@ import { PartywallError } from '../../errors.ts';
 import type { TenancyModel } from '../../model/model.ts';
 import { parseTableName, quoted } from '../../model/table-name.ts';
 import { verify } from '../../verify/verify.ts';
+import { settleRestoredSql } from '../../wall/runtime.ts';
 import type { Archive } from '../archive.ts';
 import type { Tier } from '../ledger/reconcile-plan.ts';
 import { recoveredReasonSql } from '../ledger/recovered.ts';
@@ -207,6 +208,7 @@ async function inTransaction(client: pg.Client, name: string, work: () => Promis
  */
 async function fenceAll(client: pg.ClientBase, plan: RecoveryPlan): Promise<void> {
   if (!plan.tables.some(({ name }) => name === 'partywall.registry')) return;
+  await client.query(settleRestoredSql);
   const ids = (subjects: readonly { readonly tenant: string | null }[]): (string | null)[] => subjects.map(({ tenant }) => tenant);
   const loaded = ids(plan.tiers.flatMap(({ subjects }) => subjects));
   const leftOut = ids(plan.leftOut);

@@ -3,9 +3,11 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import { ident, identList } from '../../db/sql.ts';
 import type { TenancyModel } from '../../model/model.ts';
 import { quoted, type TableName } from '../../model/table-name.ts';
+import { contextValue } from '../../wall/context-sql.ts';
+import { sealedFact } from '../../wall/runtime.ts';
 import type { WantedTable } from '../../wall/shape.ts';
 import type { AttackRuleId } from '../rules/rules.ts';
-import { type StaticFacts, topTables } from '../static/static-facts.ts';
+import { installedContext, type StaticFacts, topTables } from '../static/static-facts.ts';
 import { type AttackResult, notApplicable, stuck } from './attack-result.ts';
 import { type Troupe, tenantWithRows } from './cast.ts';
 import type { ColumnFactsOf } from './column-facts.ts';
@@ -14,7 +16,7 @@ import type { Cast, Scene, TableAttack } from './scene.ts';
 import { attackSession } from './session-attacks.ts';
 import { shadowAttacks } from './shadow-attacks.ts';
 import { judgeNoContext, tableAttacks } from './table-attacks.ts';
-import { become, enter, rolledBack, type Transaction } from './transaction.ts';
+import { become, enter, type Means, rolledBack, type Transaction } from './transaction.ts';
 import { attackView } from './view-attack.ts';
 
 /** How the application reaches the database. */
@@ -59,7 +61,7 @@ export async function attackSurface(options: SurfaceOptions): Promise<SurfaceRep
   } catch (error) {
     return { surface, results, failure: `connecting as the application: ${error instanceof Error ? error.message : String(error)}` };
   }
-  const stage: Stage = { ...options, cast, client, garden: gardenOf(options) };
+  const stage: Stage = { ...options, cast, client, means: meansOf(facts, options.admin), garden: gardenOf(options) };
   try {
     const stranger = await whoIsThis(client, facts, options.admin);
     if (stranger !== undefined) return { surface, results, failure: stranger };
@@ -81,7 +83,13 @@ export async function connectAsApplication(url: string, surface: Surface): Promi
   return client;
 }
 
+/** How a session of the application's role can stand for tenants here. */
+export function meansOf(facts: StaticFacts, admin: pg.ClientBase): Means {
+  return { admin, form: installedContext(facts), sealed: facts.catalog.runtime?.facts?.[sealedFact] !== undefined };
+}
+
 interface Stage extends SurfaceOptions {
+  readonly means: Means;
   readonly cast: Cast;
   readonly client: pg.Client;
   readonly garden: Garden;
@@ -103,7 +111,7 @@ async function attackAll(stage: Stage, results: AttackResult[]): Promise<void> {
   };
 
   progress('the session');
-  keep(await leftoverContext(client, facts.model));
+  keep(await leftoverContext(stage));
   keep(
     await rolledBack(client, (tx) =>
       withoutContext(
@@ -113,7 +121,16 @@ async function attackAll(stage: Stage, results: AttackResult[]): Promise<void> {
     ),
   );
   keep(
-    await attackSession({ client, catalog: facts.catalog, model: facts.model, server: facts.server, reach: facts.reach, cast, closed: stage.troupe.closed }),
+    await attackSession({
+      client,
+      catalog: facts.catalog,
+      model: facts.model,
+      server: facts.server,
+      reach: facts.reach,
+      cast,
+      closed: stage.troupe.closed,
+      means: stage.means,
+    }),
   );
   let shadowed = false;
   for (const table of tables) {
@@ -127,7 +144,7 @@ async function attackAll(stage: Stage, results: AttackResult[]): Promise<void> {
   for (const view of views) {
     progress(view.table);
     if (!wants('read.view')) continue;
-    keep([await rolledBack(client, (tx) => attackView(view, { tx, bed: bedOf(stage, tx), cast, catalog: facts.catalog }))]);
+    keep([await rolledBack(client, (tx) => attackView(view, { tx, bed: bedOf(stage, tx), cast, catalog: facts.catalog }), stage.means)]);
   }
   progress('done');
 }
@@ -141,7 +158,7 @@ async function attackTable(stage: Stage, table: WantedTable, attacks: readonly T
     return { found: every((rule) => notApplicable(rule, relation.table, 'it has no partition, so it can hold no row')), planted: false };
   }
   const withRow = (tenant: string, planting: boolean): Promise<AttackResult[] | { failed: string }> =>
-    rolledBack(stage.client, (tx) => attackWithRow(stage, { table, tx, tenant, planting, attacks: wanted }));
+    rolledBack(stage.client, (tx) => attackWithRow(stage, { table, tx, tenant, planting, attacks: wanted }), stage.means);
   const planted = table.rule === undefined ? { failed: 'the tenant root is not planted in' } : await withRow(stage.cast.victim, true);
   if (!('failed' in planted)) return { found: planted, planted: true };
   const owner = table.rule === undefined ? stage.cast.victim : await tenantWithRows(stage.admin, table);
@@ -203,9 +220,9 @@ function gardenOf({ facts, columnFacts, admin }: SurfaceOptions): Garden {
 }
 
 /** Before anything is set: the session has no tenant. */
-async function leftoverContext(client: pg.Client, model: TenancyModel): Promise<AttackResult[]> {
-  const { rows } = await client.query<{ context: string | null }>("select current_setting('partywall.tenant_id', true) as context");
-  const target = `sessions of ${model.roles.app}`;
+async function leftoverContext({ client, facts, means }: Stage): Promise<AttackResult[]> {
+  const { rows } = await client.query<{ context: string | null }>(`select ${contextValue(means.form)} as context`);
+  const target = `sessions of ${facts.model.roles.app}`;
   return rows[0]?.context
     ? [{ rule: 'session.leftover-context', target, outcome: 'broken', message: 'a fresh session is in a tenant already' }]
     : [{ rule: 'session.leftover-context', target, outcome: 'held' }];

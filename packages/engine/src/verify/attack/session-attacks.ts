@@ -3,11 +3,13 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import { ident, literal } from '../../db/sql.ts';
 import type { TenancyModel } from '../../model/model.ts';
 import { wallStates } from '../../wall/runtime.ts';
+import { entering } from '../../wall/seal/entering.ts';
 import type { ServerFacts } from '../server-facts.ts';
 import type { Reach } from '../static/static-facts.ts';
 import { type AttackResult, broken, held, notApplicable, refused, stuck, verdict } from './attack-result.ts';
 import type { Cast } from './scene.ts';
-import { become, rolledBack, type Transaction } from './transaction.ts';
+import { enterWithoutSeal, setContextByHand } from './seal-attacks.ts';
+import { become, type Means, type Probe, rolledBack, type Transaction } from './transaction.ts';
 
 /** What the attacks on the session itself need. */
 export interface SessionScene {
@@ -17,6 +19,7 @@ export interface SessionScene {
   readonly server: ServerFacts;
   readonly reach: Reach;
   readonly cast: Cast;
+  readonly means: Means;
   /** Tenants that may not be entered, and why. */
   readonly closed: readonly { readonly tenant: string; readonly state: string; readonly placed: boolean }[];
 }
@@ -30,8 +33,10 @@ export async function attackSession(scene: SessionScene): Promise<AttackResult[]
     ...(await takeRoles(scene)),
     await rolledBack(scene.client, switchTriggersOff),
     await rolledBack(scene.client, (tx) => createObjects(tx, scene)),
-    ...(await rolledBack(scene.client, (tx) => enterTenants(tx, scene))),
-    await rolledBack(scene.client, (tx) => readRegistry(tx, scene)),
+    ...(await rolledBack(scene.client, (tx) => enterTenants(tx, scene), scene.means)),
+    await rolledBack(scene.client, (tx) => setContextByHand(tx, { ...scene, app: scene.model.roles.app }), scene.means),
+    await rolledBack(scene.client, (tx) => enterWithoutSeal(tx, scene), scene.means),
+    await rolledBack(scene.client, (tx) => readRegistry(tx, scene), scene.means),
   ];
 }
 
@@ -105,14 +110,11 @@ async function createObjects(tx: Transaction, { catalog, model }: SessionScene):
 }
 
 /** The control is that the victim's own tenant is admitted. */
-async function enterTenants(tx: Transaction, { cast, closed, catalog }: SessionScene): Promise<AttackResult[]> {
+async function enterTenants(tx: Transaction, scene: SessionScene): Promise<AttackResult[]> {
+  const { cast, closed } = scene;
   // A standing context is a finding of its own; here it would only be in the way.
   await become(tx, '');
-  const hasSince = catalog.runtime?.functions.some((routine) => routine.name === 'enter_since') ?? false;
-  const forms = [
-    (tenant: string) => `select partywall.enter(${literal(tenant)})`,
-    ...(hasSince ? [(tenant: string) => `select partywall.enter_since(${literal(tenant)}, null)`] : []),
-  ];
+  const forms = waysIn(scene);
   const expected = (entry: { state: string; placed: boolean }): string =>
     entry.placed ? wallStates.placedElsewhere : entry.state === 'cancelled' ? wallStates.cancelled : wallStates.suspended;
   const attempts = [
@@ -126,10 +128,10 @@ async function enterTenants(tx: Transaction, { cast, closed, catalog }: SessionS
   ];
   const results: AttackResult[] = [];
   for (const enter of forms) {
-    const control = await tx.probe(enter(cast.victim));
+    const control = await tx.undone(() => enter(tx, cast.victim));
     if (!control.ok) return [stuck('escape.enter', 'partywall.enter', `control, entering an active tenant: ${control.state} ${control.message}`)];
     for (const { what, target, tenant, state } of attempts) {
-      const probe = await tx.probe(enter(tenant));
+      const probe = await tx.undone(() => enter(tx, tenant));
       if (probe.ok) results.push(broken('escape.enter', target, `${what} was admitted`));
       else
         results.push(
@@ -137,8 +139,8 @@ async function enterTenants(tx: Transaction, { cast, closed, catalog }: SessionS
         );
     }
     const second = await tx.undone(async () => {
-      await tx.keep(enter(cast.victim));
-      return tx.probe(enter(cast.attacker));
+      await enter(tx, cast.victim);
+      return enter(tx, cast.attacker);
     });
     const target = 'partywall.enter of a second tenant';
     if (second.ok) results.push(broken('escape.enter', target, 'a second tenant was admitted in one transaction'));
@@ -152,6 +154,21 @@ async function enterTenants(tx: Transaction, { cast, closed, catalog }: SessionS
   if (closed.length === 0)
     results.push(notApplicable('escape.enter', 'partywall.enter of closed tenants', 'no tenant is suspended, cancelled or placed elsewhere'));
   return results;
+}
+
+/** The functions that admit, as the application may call them: with a seal each where the database is sealed, else with none too. */
+function waysIn({ catalog, means }: SessionScene): ((tx: Transaction, tenant: string) => Promise<Probe>)[] {
+  const has = (name: string): boolean => catalog.runtime?.functions.some((routine) => routine.name === name) ?? false;
+  const byWord = [
+    'partywall.enter($1)',
+    ...(has('enter_since') ? ['partywall.enter_since($1, null)'] : []),
+    ...(has('enter_unit') ? ['partywall.enter_unit($1, null, null)'] : []),
+  ].map((call) => (tx: Transaction, tenant: string) => tx.keep(`select ${call.replace('$1', () => literal(tenant))}`));
+  const bySeal = async (tx: Transaction, tenant: string): Promise<Probe> => {
+    const { text, values } = await entering(means.admin, tenant);
+    return tx.keep(text, values);
+  };
+  return [...(means.sealed ? [] : byWord), ...(has('enter_sealed') ? [bySeal] : [])];
 }
 
 async function readRegistry(tx: Transaction, { server, cast, model }: SessionScene): Promise<AttackResult> {

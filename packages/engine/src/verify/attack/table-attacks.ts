@@ -6,7 +6,7 @@ import { type AttackResult, type Attempt, broken, held, refused, stuck, verdict 
 import { referenceAttacks } from './reference-attacks.ts';
 import { rowAttacks } from './row-attacks.ts';
 import { nameOf, type Scene, type TableAttack, tripped, tripwire } from './scene.ts';
-import { become } from './transaction.ts';
+import { become, canHold, takeOn } from './transaction.ts';
 
 /** Every attack on one walled table, in the order of the report. */
 export const tableAttacks: readonly TableAttack[] = [
@@ -46,12 +46,13 @@ export function judgeNoContext(relation: Relation, probe: Attempt['probe'], how:
 async function garbageContext(scene: Scene): Promise<AttackResult[]> {
   const attempts: Attempt[] = [];
   for (const context of ['not a tenant', "' or true --", '%', '0', '-1', 'null']) {
-    await become(scene.tx, context);
-    // invalid_text_representation, numeric_value_out_of_range: the key's type refuses it
+    if (!canHold(scene.tx, context)) continue;
+    await takeOn(scene.tx, context);
+    // invalid_text_representation, numeric_value_out_of_range, no hexadecimal digits, no UTF-8: no key of the type
     attempts.push({
       what: `context ${JSON.stringify(context)}`,
       probe: await scene.tx.probe(`select 1 from ${nameOf(scene)} limit 1`),
-      refusedBy: ['22P02', '22003'],
+      refusedBy: ['22P02', '22003', '22023', '22021'],
     });
   }
   return [verdict('context.garbage', scene.table.relation.table, attempts)];

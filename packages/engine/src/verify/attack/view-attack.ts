@@ -1,6 +1,7 @@
 import type { Catalog, Relation } from '../../catalog/catalog.ts';
 import { literal } from '../../db/sql.ts';
 import { quoted, type TableName, tableName } from '../../model/table-name.ts';
+import { plainSetting, protectedSetting } from '../../wall/context-sql.ts';
 import type { WantedTable } from '../../wall/shape.ts';
 import { type AttackResult, broken, held, notApplicable, refused, stuck } from './attack-result.ts';
 import { type Bed, plantParent } from './plant.ts';
@@ -76,7 +77,8 @@ function openScans(node: PlanNode, bed: Bed, tenant: string): TableName[] {
   const fields: Readonly<Record<string, unknown>> = { ...node };
   const conditions = conditionNames.map((name) => fields[name]).filter((text) => typeof text === 'string');
   // A helper that is wrongly IMMUTABLE stands in the plan as the tenant itself.
-  const byTenant = (text: string): boolean => ["'partywall.tenant_id'", 'partywall.tenant_id()', literal(tenant)].some((mark) => text.includes(mark));
+  const byTenant = (text: string): boolean =>
+    [`'${plainSetting}'`, `'${protectedSetting}'`, 'partywall.tenant_id()', literal(tenant)].some((mark) => text.includes(mark));
   return conditions.some(byTenant) ? below : [table, ...below];
 }
 

@@ -95,6 +95,12 @@ export const accessRules = {
     explains: 'With SET on session_replication_role a session ignores foreign keys and triggers.',
     fix: 'revoke set on parameter session_replication_role from <app>',
   },
+  'setting.context': {
+    severity: 'critical',
+    title: 'The application cannot set the context',
+    explains: 'The context is kept in backtrace_functions because the application may not set that; with SET on it a session names any tenant, sealed or not.',
+    fix: 'revoke set on parameter backtrace_functions from <app>, public',
+  },
   'schema.create': {
     severity: 'high',
     title: 'The application creates nothing in schemas',
@@ -197,6 +203,12 @@ export const accessRules = {
     title: 'The application calls only what it needs of the wall',
     explains: 'It may enter a tenant and ask for its own. Any other function of schema `partywall` changes states or tells about tenants.',
     fix: 'revoke execute on function partywall.<function> from <app>, public',
+  },
+  'runtime.seal-open': {
+    severity: 'critical',
+    title: 'A sealed database is entered with seals alone',
+    explains: 'The database is sealed, and the application may call a function that enters a tenant without a seal.',
+    fix: 'Run `partywall seal on`.',
   },
   'runtime.registry-open': {
     severity: 'critical',

@@ -152,6 +152,18 @@ export const attackRules = {
     explains: 'partywall.enter admitted an unknown, suspended or cancelled tenant, or a second tenant in one transaction.',
     fix: 'Run `partywall apply --phase contract`.',
   },
+  'escape.context': {
+    severity: 'critical',
+    title: 'The context is set by entering alone',
+    explains: 'The application’s role put itself into another tenant by a setting, a function’s setting, or a default of its role or the database.',
+    fix: 'revoke set on parameter backtrace_functions from <app>; run `partywall apply --phase contract`',
+  },
+  'escape.seal': {
+    severity: 'critical',
+    title: 'A sealed tenant is entered with its seal',
+    explains: 'In a sealed database the application entered a tenant without a seal, or with one that is another tenant’s, was changed, or is of no good key.',
+    fix: 'Run `partywall seal on`, then `partywall apply --phase contract`.',
+  },
   'escape.registry': {
     severity: 'critical',
     title: 'The registry cannot be read or written',

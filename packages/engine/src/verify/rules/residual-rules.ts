@@ -6,7 +6,7 @@ export const residualRules = {
     severity: 'medium',
     title: 'The context is not sealed',
     explains: 'Whoever can run SQL of their own choice inside a tenant’s request can set the context to another tenant.',
-    fix: 'Bind every value as a parameter; give no request a free SQL surface.',
+    fix: 'Seal the database: `partywall seal rotate`, deploy the key, `partywall seal on`. Where only a superuser can protect the context, bind every value as a parameter.',
   },
   'residual.owner': {
     severity: 'low',

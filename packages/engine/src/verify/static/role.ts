@@ -1,4 +1,5 @@
 import type { Catalog } from '../../catalog/catalog.ts';
+import { protectedSetting } from '../../wall/context-sql.ts';
 import { type Finding, finding } from '../finding.ts';
 import type { Severity } from '../rules/rule-text.ts';
 import { bypasses, reached, type StaticFacts } from './static-facts.ts';
@@ -121,7 +122,7 @@ function standingSettings({ catalog, model, reach }: StaticFacts): Finding[] {
     const owner = setting.role === '' ? `database ${setting.database || 'any'}` : `role ${setting.role}`;
     const target = `${setting.name} of ${owner}`;
     const evidence = `${setting.name} = ${setting.value}`;
-    if (setting.name.startsWith(contextSettingPrefix)) {
+    if (setting.name.startsWith(contextSettingPrefix) || (setting.name === protectedSetting && setting.value !== '')) {
       return [finding('setting.standing-context', target, `every session starts with ${setting.name} set, by ${owner}`, { evidence })];
     }
     if (setting.name === 'role') return [finding('setting.standing-role', target, `sessions start as role ${setting.value}, by ${owner}`, { evidence })];
@@ -161,9 +162,13 @@ function isStrange(name: string, { catalog, model, reach }: Pick<StaticFacts, 'c
 }
 
 function parameters({ server, reach, model }: StaticFacts): Finding[] {
-  return server.parameters
+  const context = server.parameters
+    .filter(({ name, grants }) => name === protectedSetting && reached(grants, reach).length > 0)
+    .map(({ name }) => finding('setting.context', `parameter ${name}`, `${model.roles.app} may set ${name}`));
+  const triggers = server.parameters
     .filter(({ name, grants }) => name === 'session_replication_role' && reached(grants, reach).length > 0)
     .map(({ name }) => finding('setting.replication-role', `parameter ${name}`, `${model.roles.app} may set ${name}`));
+  return [...context, ...triggers];
 }
 
 function schemas({ catalog, model, reach }: StaticFacts): Finding[] {

@@ -2,12 +2,13 @@ import type { DatabaseFunction } from '../../catalog/catalog.ts';
 import { eventTrigger, registerTrigger, registerTriggerName } from '../../wall/derive-sql.ts';
 import { operationsSql } from '../../wall/operations-sql.ts';
 import { putBackSql } from '../../wall/quarantine.ts';
-import { appFunctions, runtimeSql } from '../../wall/runtime.ts';
+import { appFunctions, runtimeSql, sealedFact, unsealedFunctions } from '../../wall/runtime.ts';
 import { type Finding, finding } from '../finding.ts';
-import { granteeText, reached, type StaticFacts } from './static-facts.ts';
+import { granteeText, installedContext, reached, type StaticFacts } from './static-facts.ts';
 
 /** What the application may call in schema `partywall`, by name and number of arguments. */
-const openToApp: ReadonlySet<string> = new Set(appFunctions.map((text) => signature(text.slice(0, text.indexOf('(')), text.slice(text.indexOf('(') + 1, -1))));
+const openToApp = signatures(appFunctions);
+const closedBySeal = signatures(unsealedFunctions);
 /** The function that keeps older snapshots from seeing a changed state too late. */
 const stateTriggerFunction = 'partywall.state_changed';
 
@@ -38,14 +39,9 @@ interface ExpectedFunction {
   readonly body: string;
 }
 
-function functions(live: readonly DatabaseFunction[], { model, wanted }: StaticFacts): Finding[] {
-  const statements = [
-    ...runtimeSql(wanted.context),
-    ...operationsSql(wanted),
-    ...registerTrigger(model.tenant),
-    ...eventTrigger(model),
-    putBackSql,
-  ];
+function functions(live: readonly DatabaseFunction[], facts: StaticFacts): Finding[] {
+  const { model, wanted } = facts;
+  const statements = [...runtimeSql(installedContext(facts)), ...operationsSql(wanted), ...registerTrigger(model.tenant), ...eventTrigger(model), putBackSql];
   const expected = new Map(statements.flatMap((statement) => parseFunction(statement) ?? []).map((item) => [item.signature, item]));
   return live.flatMap((routine) => {
     const target = `function partywall.${routine.name}(${routine.arguments})`;
@@ -94,6 +90,10 @@ function parseFunction(statement: string): ExpectedFunction | undefined {
   };
 }
 
+function signatures(functions: readonly string[]): ReadonlySet<string> {
+  return new Set(functions.map((text) => signature(text.slice(0, text.indexOf('(')), text.slice(text.indexOf('(') + 1, -1))));
+}
+
 /** `enter/1`: overloads differ in how much they are given. */
 function signature(name: string, list: string): string {
   return `${name}/${list.trim() === '' ? 0 : list.split(',').length}`;
@@ -108,13 +108,22 @@ function normalBody(body: string): string {
   return body.toLowerCase().replaceAll(/::text|pg_catalog\.|[()\s;]/g, '');
 }
 
-function openFunctions(live: readonly DatabaseFunction[], { reach, model }: StaticFacts): Finding[] {
+function openFunctions(live: readonly DatabaseFunction[], { reach, model, catalog }: StaticFacts): Finding[] {
+  const sealed = catalog.runtime?.facts?.[sealedFact] !== undefined;
   return live.flatMap((routine) => {
+    const name = `partywall.${routine.name}(${routine.arguments})`;
+    if (sealed && closedBySeal.has(signature(routine.name, routine.arguments))) {
+      const open = reached(routine.grants, reach).filter((grant) => grant.privilege === 'execute');
+      const who = granteeText(
+        open.map((grant) => grant.grantee),
+        model.roles.app,
+      );
+      return open.length === 0 ? [] : [finding('runtime.seal-open', `function ${name}`, `the database is sealed, and ${who} may call ${name}`)];
+    }
     const forApp = openToApp.has(signature(routine.name, routine.arguments));
     const open = reached(routine.grants, reach).filter((grant) => grant.privilege === 'execute' && (grant.grantee === 'public' || !forApp));
     if (open.length === 0) return [];
     const severity = forApp ? 'low' : routine.returnsTrigger ? 'medium' : 'critical';
-    const name = `partywall.${routine.name}(${routine.arguments})`;
     const who = granteeText(
       open.map((grant) => grant.grantee),
       model.roles.app,

@@ -1,5 +1,6 @@
 import type { Catalog, Grant, Relation } from '../../catalog/catalog.ts';
 import type { TenancyModel } from '../../model/model.ts';
+import type { ContextForm } from '../../wall/context-sql.ts';
 import type { WantedTable, WantedWall } from '../../wall/shape.ts';
 import type { Finding } from '../finding.ts';
 import type { ServerFacts } from '../server-facts.ts';
@@ -11,6 +12,12 @@ export interface StaticFacts {
   readonly wanted: WantedWall;
   readonly server: ServerFacts;
   readonly reach: Reach;
+}
+
+/** How contexts are kept here, which is decided when the runtime is installed; the wanted form is that of an apply by whoever reads. */
+export function installedContext({ catalog, wanted }: Pick<StaticFacts, 'catalog' | 'wanted'>): ContextForm {
+  const facts = catalog.runtime?.facts;
+  return facts === undefined ? wanted.context : { ...wanted.context, isProtected: facts['protected'] === true };
 }
 
 /** A theme of static rules: pure, and complete about its rules. */

@@ -17,6 +17,7 @@ export function sealSql(form: ContextForm, refused: string): string[] {
   created_at timestamptz not null default now(),
   retired_at timestamptz
 )`,
+    makeOwnKey,
     makeSealSql(),
     makeStandInSql(),
     standInSql(form, refused),
@@ -71,9 +72,13 @@ export function refuseBadSeal(state: string): string {
 /** 64 bytes; a uuid has 122 random bits. */
 const randomBlock = `sha512(${Array.from({ length: 4 }, () => 'uuid_send(gen_random_uuid())').join(' || ')})`;
 
-/** Part of a function with the variable `own`: the database's own key, made when it is first needed. */
-const takeOwnKey = `  insert into partywall.seal_keys (id, ipad, opad)
-    select 0, ${randomBlock}, ${randomBlock} where not exists (select from partywall.seal_keys k where k.id = 0) on conflict (id) do nothing;
+/** Makes the database's own key where it has none: it is no part of a backup. */
+export const makeOwnKey = `insert into partywall.seal_keys (id, ipad, opad) values (0, ${randomBlock}, ${randomBlock}) on conflict (id) do nothing`;
+
+/** Part of a function with the variable `own`. A key that is there is read in read-only transactions too. */
+const takeOwnKey = `  if not exists (select from partywall.seal_keys k where k.id = 0) then
+    ${makeOwnKey};
+  end if;
   select k.* into strict own from partywall.seal_keys k where k.id = 0;
   expires := floor(extract(epoch from clock_timestamp()))::bigint + ${ownSealSeconds};
 `;

@@ -64,7 +64,7 @@ function planOn(state: SealState, app: string, good: number): SealPlan {
   const notes = state.temporaryOpen
     ? [`${app} may make temporary objects: behind a pooler they are there for the next tenant; \`revoke temporary on database ... from public\` ends that`]
     : [];
-  if (state.sealed === app) return { steps: [], notes };
+  if (state.sealed === app && !state.open) return { steps: [], notes };
   if (!state.isProtected) {
     throw refused(
       'sealing: the context is in a setting that the application may set, so a seal would close one of two doors',
@@ -74,7 +74,7 @@ function planOn(state: SealState, app: string, good: number): SealPlan {
   if (good === 0) throw refused('sealing: there is no key', '`partywall seal rotate` makes one; deploy it before sealing');
   return {
     steps: [
-      ...(state.sealed === undefined
+      ...(state.sealed === undefined || state.sealed === app
         ? []
         : [{ kind: 'open' as const, role: state.sealed, title: `let ${state.sealed} go`, reason: 'the model names another role' }]),
       {
