@@ -95,9 +95,23 @@ export function writeSegment(key: DataKey, name: SegmentName): SegmentWriter {
  * @throws PartywallError archive_damaged, naming table, part and chunk
  */
 export async function* readSegment(key: DataKey, name: SegmentName, sum: SegmentSum, stored: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const pieces = stored[Symbol.asyncIterator]();
+  try {
+    yield* openChunks(key, name, { sum, input: exact(pieces) });
+  } finally {
+    // Where somebody stops early, or it is damaged, the object would stay open.
+    await pieces.return?.();
+  }
+}
+
+interface StoredSegment {
+  readonly sum: SegmentSum;
+  readonly input: (bytes: number) => Promise<Buffer | undefined>;
+}
+
+async function* openChunks(key: DataKey, name: SegmentName, { sum, input }: StoredSegment): AsyncGenerator<Buffer> {
   const damaged = (what: string, cause?: unknown): PartywallError =>
     new PartywallError('archive_damaged', `reading ${name.table} part ${name.part} of backup ${name.backup}: ${what}`, { cause });
-  const input = exact(stored);
   const header = await input(segmentHeaderBytes);
   if (!header) throw damaged('it is cut short in its header');
   const { secret, prefix, commitment } = derive(key, header.subarray(0, saltBytes));
@@ -178,8 +192,7 @@ export function contentMac(key: DataKey, table: string): Hmac {
 }
 
 /** Reads exact numbers of bytes; undefined where the input ends before. */
-function exact(pieces: AsyncIterable<Buffer>): (bytes: number) => Promise<Buffer | undefined> {
-  const input = pieces[Symbol.asyncIterator]();
+function exact(input: AsyncIterator<Buffer>): StoredSegment['input'] {
   let held: Buffer = Buffer.alloc(0);
   return async (bytes) => {
     const parts = [held];

@@ -135,3 +135,20 @@ describe('a segment', () => {
     await expect(open(dataKey, { ...stored, sum: { ...stored.sum, plainBytes: 10 } })).rejects.toMatchObject({ code: 'archive_damaged' });
   });
 });
+
+test('the object is let go of, whether a segment was read to its end, was damaged or was left early', async () => {
+  const dataKey = key();
+  const { bytes, sum } = write(dataKey, [Buffer.alloc(3_000, 'a'), Buffer.alloc(3_000, 'b')]);
+  const ends: string[] = [];
+  const watched = async function* (how: string, content: Buffer): AsyncGenerator<Buffer> {
+    try {
+      yield* cut(content, 10);
+    } finally {
+      ends.push(how);
+    }
+  };
+  for await (const _ of readSegment(dataKey, name, sum, watched('whole', bytes))); // what is read is thrown away
+  await expect(readSegment(key(), name, sum, watched('another key', bytes)).next()).rejects.toMatchObject({ code: 'archive_damaged' });
+  for await (const _ of readSegment(dataKey, name, sum, watched('left', bytes))) break;
+  expect(ends).toEqual(['whole', 'another key', 'left']);
+});
