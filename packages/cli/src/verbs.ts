@@ -27,6 +27,7 @@ import { registerQuotas } from './commands/quotas.ts';
 import { registerRecover } from './commands/recover.ts';
 import { registerRestore } from './commands/restore.ts';
 import { registerRollback } from './commands/rollback.ts';
+import { registerRollout } from './commands/rollout.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerTenants } from './commands/tenants.ts';
 import { registerTenantDeletion } from './commands/tenants-delete.ts';
@@ -48,6 +49,7 @@ export const verbs: readonly Register[] = [
   registerApply,
   registerVerify,
   registerRollback,
+  registerRollout,
   registerDoctor,
   registerUp,
   registerMigrate,

@@ -225,6 +225,7 @@ export { parseTableName, quoted, type TableName, tableName } from './model/table
 export { describeMode, type ModePlan, planChange, type RolloutChange } from './rollout/plan-change.ts';
 export { changeRollout, type SetModeInput, type SetModeOptions, type SetModeReport } from './rollout/set-mode.ts';
 export { type ModeRow, observes, readModes } from './rollout/state.ts';
+export { latencyPercentile, type ObservedPlace, type RolloutStatus, readTraffic, rolloutStatus, type TrafficSummary } from './rollout/status.ts';
 export { assertControl, type InstallReport, installControl, pendingMigrations } from './schema/install-control.ts';
 export { type OpenStoreOptions, openStore } from './store/open.ts';
 export type { ByteRange, PutOptions, Store, StoreAbilities, StoredObject } from './store/store.ts';

@@ -28,5 +28,7 @@ export { normalizeStatement } from './normalize.ts';
 export type { PlacementConfig, PlacementOptions } from './placement.ts';
 export { createWalledPool, type WalledPoolConfig } from './pool.ts';
 export { canaryPlace, modeOf, parseRolloutState, type RolloutMode, type RolloutState, tenantHash } from './rollout/mode.ts';
+export type { RolloutOptions } from './rollout/rollout.ts';
+export { latencyBucketsMs, type ObservedKind } from './rollout/tally.ts';
 export type { SlowQuery, SlowQueryOptions } from './slow-query.ts';
 export { WalledClient, type WalledClientConfig, type WalledOptions } from './walled-client.ts';

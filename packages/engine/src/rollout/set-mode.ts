@@ -31,14 +31,18 @@ export interface SetModeOptions {
 export interface SetModeReport {
   readonly plan: ModePlan;
   readonly steps: readonly TableStep[];
-  /** Tables of which a step could not be carried out, and why; the modes hold all the same. Running again takes the rest up. */
-  readonly unfinished: readonly { readonly table: TableName; readonly title: string; readonly reason: string }[];
+  /** Tables (undefined: all) of which a step could not be carried out, and why; the modes hold all the same. Running again takes the rest up. */
+  readonly unfinished: readonly { readonly table: TableName | undefined; readonly title: string; readonly reason: string }[];
 }
 
 /** A change must not wait for long behind one busy table: the modes are in force already, and what is left is told. */
 const lockAttemptsDefault = 20;
 const changeLock = "select pg_advisory_xact_lock(hashtextextended('partywall:rollout', 0))";
+/** A table that somebody holds exclusively keeps even its definition from being read (milliseconds). */
+const readTimeoutMs = 1_000;
 const lacksPrivilege = '42501';
+const lockNotAvailable = '55P03';
+const dataException = '22';
 /** Modes that a record names. */
 const recordedMax = 20;
 
@@ -51,70 +55,91 @@ const recordedMax = 20;
  */
 export async function changeRollout(client: pg.ClientBase, input: SetModeInput, options: SetModeOptions = {}): Promise<SetModeReport> {
   const { model } = input;
-  const wanted = wantedWall(model, await readCatalog(client));
-  const change = await checkedChange(client, input.change, wanted);
   const locks = { client, lockAttempts: options.lockAttempts ?? lockAttemptsDefault, signal: options.signal };
+  // Of the tables only what a table's own mode needs comes before the modes: whoever holds one of them must not keep a rollback waiting.
+  const target = input.change.scope === 'table' ? tableOf(input.change.table, await readWanted(client, model)) : undefined;
+  const change = await checkedChange(client, input.change, target);
   const by = { name: input.actor.name ?? input.actor.id, reason: input.reason };
 
   const plan = await withRetriedLocks('setting a mode', locks, async () => {
     await client.query(changeLock);
     const decided = planChange(await readModes(client), change);
     if (options.dryRun) return decided;
-    const own = change.scope === 'table' ? tableMode(change, decided, { model, wanted, by }) : [];
-    for (const statement of [...modeStatements(decided, by), tablesFact(wanted), ...own]) await client.query(statement).catch(explain);
-    await record(client, input, decided);
+    const own = target && change.scope === 'table' ? tableMode({ table: target, mode: change.mode }, decided, { model, by }) : [];
+    for (const statement of [...modeStatements(decided, by), ...own]) await client.query(statement).catch(explain);
+    await record(client, { ...input, change }, decided);
     return decided;
   });
-  const steps = tableSteps(model, { wanted, plan, change });
-  if (options.dryRun) return { plan, steps, unfinished: [] };
 
   const unfinished: SetModeReport['unfinished'][number][] = [];
-  for (const step of steps) {
+  const carriedOut = async (step: Pick<TableStep, 'title'> & Partial<TableStep>, work: () => Promise<unknown>): Promise<void> => {
     try {
-      await withRetriedLocks(step.title, locks, async () => {
-        for (const statement of step.statements) await client.query(statement);
-      });
+      await work();
     } catch (error) {
       const known = error instanceof PartywallError ? error.code === 'lock_not_acquired' : sqlState(error) === lacksPrivilege;
       if (!known || !(error instanceof Error)) throw error;
       unfinished.push({ table: step.table, title: step.title, reason: error.message });
     }
+  };
+  const steps: TableStep[] = [];
+  await carriedOut({ title: 'look at the tables' }, async () => {
+    const wanted = await readWanted(client, model);
+    if (!options.dryRun) await client.query(tablesFact(wanted));
+    steps.push(...tableSteps(model, { wanted, plan, change }));
+  });
+  if (options.dryRun) return { plan, steps, unfinished };
+  for (const step of steps) {
+    await carriedOut(step, () =>
+      withRetriedLocks(step.title, locks, async () => {
+        for (const statement of step.statements) await client.query(statement);
+      }),
+    );
   }
   return { plan, steps, unfinished };
 }
 
+/** @throws PartywallError lock_not_acquired where somebody holds a table so that not even its definition can be read */
+async function readWanted(client: pg.ClientBase, model: TenancyModel): Promise<WantedWall> {
+  await client.query(`set lock_timeout = ${readTimeoutMs}`);
+  try {
+    return wantedWall(model, await readCatalog(client));
+  } catch (cause) {
+    if (sqlState(cause) !== lockNotAvailable) throw cause;
+    throw new PartywallError('lock_not_acquired', `looking at the tables: no lock after ${readTimeoutMs} ms`, { cause });
+  } finally {
+    await client.query('reset lock_timeout');
+  }
+}
+
 /** Names as the database has them, of things that are there. */
-async function checkedChange(client: pg.ClientBase, change: RolloutChange, wanted: WantedWall): Promise<RolloutChange> {
+async function checkedChange(client: pg.ClientBase, change: RolloutChange, table: TableName | undefined): Promise<RolloutChange> {
   if (change.scope === 'tenant') {
-    const { rows } = await client
-      .query<{ tenant: string }>(`select tenant_id::text as tenant from partywall.registry where tenant_id = $1::${wanted.keyType}`, [change.tenant])
-      .catch((cause: unknown) => {
-        if (sqlState(cause)?.startsWith('22')) return { rows: [] };
-        throw cause;
-      });
+    const { rows } = await client.query<{ tenant: string }>(knownTenantSql, [change.tenant]).catch((cause: unknown) => {
+      if (sqlState(cause)?.startsWith(dataException)) return { rows: [] };
+      throw cause;
+    });
     const [found] = rows;
     if (!found) throw new PartywallError('tenant_unknown', `setting the mode of tenant ${JSON.stringify(change.tenant)}: it is not registered`);
     return { ...change, tenant: found.tenant };
   }
   if (change.scope === 'table') {
-    const table = parseTableName(change.table);
-    if (!table || !wanted.tables.has(table)) {
-      throw new PartywallError('usage', `setting the mode of table ${JSON.stringify(change.table)}: it is no walled table of the model`);
-    }
+    if (!table) throw new PartywallError('usage', `setting the mode of table ${JSON.stringify(change.table)}: it is no walled table of the model`);
     return { ...change, table: modeTarget(table) };
   }
   return change;
 }
 
+/** The key is compared by its own type, so that another spelling of it is the same tenant. */
+const knownTenantSql = `select r.tenant_id::text as tenant from partywall.registry r where r.tenant_id = (
+  select (jsonb_populate_record(null::partywall.registry, jsonb_build_object('tenant_id', $1::text))).tenant_id)`;
+
 /** Opens or closes the one table, in the transaction that says so. */
 function tableMode(
-  change: Extract<RolloutChange, { scope: 'table' }>,
+  { table, mode }: { readonly table: TableName; readonly mode: 'observe' | 'enforce' },
   plan: ModePlan,
-  { model, wanted, by }: { model: TenancyModel; wanted: WantedWall; by: { name: string; reason: string | undefined } },
+  { model, by }: { model: TenancyModel; by: { name: string; reason: string | undefined } },
 ): string[] {
-  const table = tableOf(change.table, wanted);
-  if (!table) return [];
-  if (change.mode === 'enforce') return [...closeTable(table), ...plan.removed.map(removeMode)];
+  if (mode === 'enforce') return [...closeTable(table), ...plan.removed.map(removeMode)];
   return [...openTable(table, model), ...plan.set.map((row) => setMode(row, { name: by.name, reason: by.reason === undefined ? 'null' : literal(by.reason) }))];
 }
 
@@ -129,8 +154,10 @@ function tableSteps(model: TenancyModel, { wanted, plan, change }: { wanted: Wan
   return [...closed, ...triggerSteps(model, wanted, observes(plan.after))];
 }
 
-function tableOf(target: string, wanted: WantedWall): TableName | undefined {
-  return [...wanted.tables.keys()].find((table) => modeTarget(table) === target);
+/** The walled table of a name, as a person or a mode writes it. */
+function tableOf(name: string, wanted: WantedWall): TableName | undefined {
+  const parsed = parseTableName(name);
+  return [...wanted.tables.keys()].find((table) => table === parsed || modeTarget(table) === name);
 }
 
 /** In the audit log, where the control plane is installed. */

@@ -11,6 +11,7 @@ import { isWallName, wallName } from './names.ts';
 import type { WallStep } from './plan.ts';
 import { childrenOf, inSchema, transaction, uniqueIndexSteps } from './plan-expand.ts';
 import { recordReplaced } from './replaced.ts';
+import { observePolicyName } from './runtime/rollout-sql.ts';
 import { sameExpression, tenantColumn, tenantDefault, type WantedTable, type WantedWall } from './shape.ts';
 import { isBuiltUnderLock, usingClause } from './shape-keys.ts';
 
@@ -109,7 +110,10 @@ function policySteps(table: WantedTable): WallStep[] {
     live.roles.join() === 'public' &&
     sameExpression(live.using, policy.stored) &&
     sameExpression(live.check, policy.stored);
-  const stale = relation.policies.filter((candidate) => candidate.name.startsWith('partywall_') && !(candidate.name === policy.name && right));
+  // A table that a roll-out has opened stays open until it is enforced.
+  const stale = relation.policies.filter(
+    (candidate) => candidate.name.startsWith('partywall_') && candidate.name !== observePolicyName && !(candidate.name === policy.name && right),
+  );
   if (right && stale.length === 0 && relation.rls && relation.rlsForced) return [];
   const isFirst = !relation.policies.some((candidate) => candidate.name.startsWith('partywall_'));
   const before = `${relation.rls ? 'enabled' : ''}${relation.rlsForced ? ' forced' : ''}`;

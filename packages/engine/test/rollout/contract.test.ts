@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
+import { latencyBucketsMs } from '@partywall/wall';
 import { expect, test } from 'vitest';
 import { failure, tenant, walledDatabase } from '../../../wall/test/walled-database.ts';
-import { latencyBucketsMs, rolloutLimits } from '../../src/wall/runtime/rollout-sql.ts';
+import { rolloutLimits } from '../../src/wall/runtime/rollout-sql.ts';
 
 const wall = await walledDatabase();
 const { database } = wall;

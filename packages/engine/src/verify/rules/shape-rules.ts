@@ -98,6 +98,12 @@ export const shapeRules = {
     explains: 'Permissive policies are joined with OR: a second one only ever widens what a tenant sees.',
     fix: 'drop policy <policy> on <table>, or make it restrictive',
   },
+  'policy.observed-table': {
+    severity: 'high',
+    title: 'No table is open to a roll-out',
+    explains: 'An operator has opened the table while the rest is enforced: every tenant sees and writes all its rows until it is enforced again.',
+    fix: 'Run `partywall rollout enforce --table <table>`.',
+  },
   'policy.forgeable': {
     severity: 'critical',
     title: 'No policy asks a setting that anyone can set',

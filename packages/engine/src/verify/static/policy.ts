@@ -1,4 +1,5 @@
 import { columnOf, type Policy, type Relation } from '../../catalog/catalog.ts';
+import { observePolicyName } from '../../wall/runtime/rollout-sql.ts';
 import { hasLeadingIndex, sameExpression, tenantDefault, type WantedTable } from '../../wall/shape.ts';
 import { type Finding, type FindingDetail, finding } from '../finding.ts';
 import type { FindingRuleId } from '../rules/rules.ts';
@@ -17,9 +18,23 @@ function policies(table: WantedTable, facts: StaticFacts): Finding[] {
   const main =
     permissive.find((policy) => policy.name === table.policy.name) ??
     permissive.find((policy) => sameExpression(policy.using, table.policy.stored)) ??
+    permissive.find((policy) => policy.name !== observePolicyName) ??
     permissive[0];
   if (!main) return [];
-  return [...judge(main, table, facts), ...permissive.filter((policy) => policy !== main).map((policy) => widening(policy, table.relation, facts))];
+  const others = permissive.filter((policy) => policy !== main);
+  return [
+    ...judge(main, table, facts),
+    ...others.map((policy) => (isOpening(policy, facts) ? opened(table.relation) : widening(policy, table.relation, facts))),
+  ];
+}
+
+/** What `partywall rollout observe --table` makes, and nothing that only has its name. */
+function isOpening({ name, command, roles, using, check }: Policy, { model }: StaticFacts): boolean {
+  return name === observePolicyName && command === 'all' && roles.join() === model.roles.app && using === 'true' && check === 'true';
+}
+
+function opened({ table }: Relation): Finding {
+  return finding('policy.observed-table', table, `${table} is open to the application of every tenant: a roll-out observes it`);
 }
 
 function judge(policy: Policy, table: WantedTable, { reach }: StaticFacts): Finding[] {

@@ -1,3 +1,4 @@
+import { latencyBucketsMs } from '@partywall/wall';
 import { dollarQuote, ident, literal } from '../../db/sql.ts';
 import { type ContextForm, contextTenant } from '../context-sql.ts';
 
@@ -21,11 +22,6 @@ export const rolloutLimits = {
   countMax: 1_000_000_000,
   minutesKeptDays: 8,
 } as const;
-
-/** Upper bounds in milliseconds of the latency buckets of `rollout_traffic`; one more bucket holds what took longer. */
-export const latencyBucketsMs = [
-  0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1_000, 2_000, 5_000, 10_000,
-] as const;
 
 /** SQLSTATE of the notices by which an observing session tells the pool what the wall would refuse; never an error. */
 export const observedState = 'PW020';
