@@ -62,6 +62,8 @@ export function inContext(response: Response): Response {
 }
 
 function namedResponse(response: Response, requestId: string): Response {
+  // An upgrade, or Response.error(): neither can be made anew.
+  if (response.status < 200) return response;
   // Headers of a response that was fetched or redirects cannot be changed.
   const named = new Response(response.body, response);
   named.headers.set(requestIdHeader, requestId);
