@@ -216,7 +216,8 @@ const mutations: Readonly<Record<keyof typeof attackRules | keyof typeof dataRul
     {
       name: 'a standing tenant',
       break: ["alter role $app in database $db set backtrace_functions = '0000000000004000800000000000000a'"],
-      finds: ['session.leftover-context sessions of $app', ...tops.map((table) => `context.none ${table}`)],
+      // RESET ALL goes back to it.
+      finds: ['escape.context setting backtrace_functions', 'session.leftover-context sessions of $app', ...tops.map((table) => `context.none ${table}`)],
     },
   ],
   'escape.login': [

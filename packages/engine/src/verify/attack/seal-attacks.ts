@@ -3,7 +3,7 @@ import { contextOf, plainSetting, protectedSetting } from '../../wall/context-sq
 import { entering } from '../../wall/seal/entering.ts';
 import { type AttackResult, broken, held, notApplicable, stuck } from './attack-result.ts';
 import type { Cast } from './scene.ts';
-import { enter, type Means, type Transaction } from './transaction.ts';
+import { become, enter, type Means, type Transaction } from './transaction.ts';
 
 /** What names another tenant, if it can: statements that follow each other, whatever becomes of each. */
 interface Way {
@@ -79,6 +79,8 @@ async function firstThatNames(
   tx: Transaction,
   { rule, target, cast, ways }: { rule: 'escape.context' | 'escape.seal'; target: string; cast: Cast; ways: readonly Way[] },
 ): Promise<AttackResult> {
+  // A standing context is a finding of its own; here it would only be in the way.
+  await become(tx, '');
   const entered = await enter(tx, cast.attacker);
   if (!entered.ok) return stuck(rule, target, `control, entering the attacker’s own tenant: ${entered.state} ${entered.message}`);
   for (const { what, statements } of ways) {
