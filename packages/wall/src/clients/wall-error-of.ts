@@ -36,16 +36,23 @@ function wrappersOf(error: unknown): object[] {
   return found;
 }
 
-/** A code of the wall's, or a state of class PW, that a wrapper copied from the error it dropped. */
+/**
+ * A state of class PW that a wrapper copied from the error it dropped; or, of Prisma's errors, which say their version, the wall's own code.
+ * Anybody else's `code` may be the same word: `quota_exceeded` is many an API's.
+ */
 function toldBy(wrapper: object): WallError | undefined {
   const message = textOf(wrapper, 'originalMessage') ?? textOf(wrapper, 'message') ?? '';
+  const byPrisma = textOf(wrapper, 'clientVersion') !== undefined;
   for (const name of ['code', 'originalCode']) {
     const code = textOf(wrapper, name);
-    const made = code === undefined ? undefined : wallErrorFrom(code, { message, cause: wrapper });
+    if (code === undefined || !(byPrisma || stateOfTheWall.test(code))) continue;
+    const made = wallErrorFrom(code, { message, cause: wrapper });
     if (made) return made;
   }
   return undefined;
 }
+
+const stateOfTheWall = /^PW\d{3}$/;
 
 function textOf(wrapper: object, name: string): string | undefined {
   const value: unknown = Reflect.get(wrapper, name);

@@ -1,3 +1,4 @@
+import { wallErrorOf } from '../clients/wall-error-of.ts';
 import { run, type TenantContext } from '../context.ts';
 import { CrossTenantError, RequestRefusedError, WallError } from '../errors.ts';
 import type { Attempts } from './attempts.ts';
@@ -96,8 +97,9 @@ export function createGuard(options: GuardOptions): Guard {
       await attempted(request, requestId, decision.attempt);
       return { kind: 'refused', requestId, answer: refusalAnswer(decision.error, request, { requestId, pages: options.pages }) };
     },
-    answerTo: async (error, request, context) => {
-      if (!(error instanceof WallError)) return undefined;
+    answerTo: async (thrown, request, context) => {
+      const error = wallErrorOf(thrown);
+      if (!error) return undefined;
       const requestId = context?.requestId ?? requestIdOf(request.header(requestIdHeader));
       if (error instanceof CrossTenantError && context) {
         const actor = context.user === undefined ? null : String(context.user);
@@ -110,7 +112,8 @@ export function createGuard(options: GuardOptions): Guard {
 
 /** The wall refuses a tenant that is suspended or gone when the unit is asked for. */
 function refusedByWall(error: unknown): WallError {
-  if (error instanceof WallError) return error;
+  const refused = wallErrorOf(error);
+  if (refused) return refused;
   throw error;
 }
 
