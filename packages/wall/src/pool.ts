@@ -57,7 +57,8 @@ class WalledPool extends pg.Pool {
   static {
     // As in WalledClient: the overloads of pg are kept, their bodies replaced.
     const { query } = pg.Pool.prototype;
-    Object.defineProperty(WalledPool.prototype, 'query', {
+    // biome-ignore lint/complexity/noThisInStatic: the compiler renames the class inside itself, and has set that name only after this block
+    Object.defineProperty(this.prototype, 'query', {
       configurable: true,
       writable: true,
       value(this: WalledPool, ...given: unknown[]): unknown {
