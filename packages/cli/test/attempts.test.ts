@@ -72,3 +72,8 @@ test('a wall without control plane has attempts too, and no audit log to write t
   expect(await run('block', '192.0.2.1')).toMatchObject({ status: 0 });
   expect((await run('blocks')).stdout).toContain('192.0.2.1 until');
 });
+
+test('a wall that is older says what to do', async () => {
+  await on.database.query('alter table partywall.attempts rename to attempts_of_tomorrow');
+  expect(await run('list')).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('run `partywall apply` again') });
+});

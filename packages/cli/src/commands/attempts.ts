@@ -5,6 +5,7 @@ import {
   blockSource,
   listAttempts,
   listBlocks,
+  type Operation,
   PartywallError,
   readAttemptSettings,
   setAttemptSettings,
@@ -98,7 +99,7 @@ export function registerAttempts(program: Command, start: Start): void {
 }
 
 function list(ctx: CommandContext, { source, tenant, since, limit }: ListFlags): Promise<Answer> {
-  return withService(ctx, async (operation) => {
+  return withAttempts(ctx, async (operation) => {
     try {
       const found = await listAttempts(operation, { source, tenant, from: since?.toISOString(), limit });
       const items: Attempt[] = found.map(({ cursor: _, ...attempt }) => attempt);
@@ -111,28 +112,28 @@ function list(ctx: CommandContext, { source, tenant, since, limit }: ListFlags):
 }
 
 function blocks(ctx: CommandContext, { all }: { readonly all?: true }): Promise<Answer> {
-  return withService(ctx, async (operation) => {
+  return withAttempts(ctx, async (operation) => {
     const items = await listBlocks(operation, { ended: all, limit: limitMax });
     return { exit: 0, data: { items }, text: items.length === 0 ? 'no source is blocked' : items.map(blockLine).join('\n') };
   });
 }
 
 function block(ctx: CommandContext, source: string, { minutes, reason }: BlockFlags): Promise<Answer> {
-  return withService(ctx, async (operation) => {
+  return withAttempts(ctx, async (operation) => {
     const done = await blockSource(operation, { source, minutes, reason });
     return { exit: 0, data: done, text: `blocked ${blockLine(done)}` };
   });
 }
 
 function unblock(ctx: CommandContext, source: string, reason: string | undefined): Promise<Answer> {
-  return withService(ctx, async (operation) => {
+  return withAttempts(ctx, async (operation) => {
     const done = await unblockSource(operation, { source, reason });
     return done ? { exit: 0, data: done, text: `unblocked ${done.source}` } : { exit: 1, data: null, text: `${oneLine(source)} is not blocked` };
   });
 }
 
 function settings(ctx: CommandContext, { threshold, window: windowMinutes, block: blockMinutes, exempt }: SettingsFlags): Promise<Answer> {
-  return withService(ctx, async (operation) => {
+  return withAttempts(ctx, async (operation) => {
     const changes = {
       ...(threshold !== undefined && { threshold }),
       ...(windowMinutes !== undefined && { windowMinutes }),
@@ -142,6 +143,19 @@ function settings(ctx: CommandContext, { threshold, window: windowMinutes, block
     const found = Object.keys(changes).length === 0 ? await readAttemptSettings(operation) : await setAttemptSettings(operation, changes);
     return { exit: 0, data: found, text: settingsText(found) };
   });
+}
+
+/** @throws PartywallError phase_refused where the wall is older than the records of attempts, and what `withService` and `work` throw */
+async function withAttempts(ctx: CommandContext, work: (operation: Operation) => Promise<Answer>): Promise<Answer> {
+  try {
+    return await withService(ctx, work);
+  } catch (cause) {
+    if (sqlState(cause) !== '42P01') throw cause;
+    throw new PartywallError('phase_refused', 'looking for attempts: the wall of this database is older than they are', {
+      cause,
+      hint: 'run `partywall apply` again: it brings schema partywall up to date',
+    });
+  }
 }
 
 function attemptLine({ at, times, kind, source, route, actor, tenant, claimed, requestId }: Attempt): string {

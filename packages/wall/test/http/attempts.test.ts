@@ -299,17 +299,20 @@ describe('SQL of the application’s role', () => {
 
   test('that keeps a transaction open keeps nobody from recording', async () => {
     const from = address();
+    await database.query('update partywall.attempt_settings set threshold = 0');
+    // The record that counts is there: the open transaction has it locked, and another session needs it.
+    for (let at = 0; at < 15; at += 1) await record({ source: from });
     await attacker.query('begin');
-    for (let at = 0; at < 30; at += 1) await record({ source: from });
+    await record({ source: from });
     const other = new pg.Client(database.urlAs(wall.app));
     await other.connect();
     onTestFinished(() => other.end());
     await other.query("set statement_timeout = '5s'");
-    for (let at = 0; at < 30; at += 1) await other.query('select partywall.record_attempt($1)', [JSON.stringify({ source: from })]);
+    for (let at = 0; at < 15; at += 1) await other.query('select partywall.record_attempt($1)', [JSON.stringify({ source: from })]);
     await attacker.query('rollback');
     const rows = await rowsOf(from);
     expect(rows.reduce((sum, { times }) => sum + Number(times), 0)).toBe(30);
-    expect(rows.length).toBe(attemptLimits.perSourceMinute + 1);
+    expect(rows.length).toBe(attemptLimits.perSourceMinute + 2);
   });
 
   test('learns of a block only what it can name, and a shadow of our functions changes nothing', async () => {
