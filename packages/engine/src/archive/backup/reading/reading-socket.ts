@@ -15,7 +15,7 @@ const pauseMs = 1;
  * The socket of a connection that reads much. It reads into one piece of memory, again and again: Node's own makes new memory for each reading, and to
  * collect that took a fifth of a backup's processor time.
  *
- * Where nobody listens to `bytes`, they are copied and given to `data`, as any socket does, without pauses. What is encrypted is read by the cipher.
+ * Where nobody listens to `bytes`, they are copied and given to `data`, as Node's sockets do, without pauses. What is encrypted is read by the cipher.
  */
 export function readingSocket({ ssl }: { readonly ssl?: unknown } = {}): net.Socket {
   if (ssl) return new net.Socket();
