@@ -173,30 +173,29 @@ const sessionCalls = new Set([
   'dblink_connect_u',
 ]);
 
-/** What outlives the transaction: temporary objects, session locks, session settings. A DO block is searched too. */
+/**
+ * What outlives the transaction: temporary objects, session locks, session settings. A DO block can build its statements from anything, so each counts;
+ * and whatever is created may be temporary without a word, by the search path.
+ */
 function leftoverOf(tokens: Tokens, words: readonly string[]): string | null {
-  const temporary = words.findIndex((word, at) => (word === 'temp' || word === 'temporary') && beforeTemporary(words, at));
-  if (temporary !== -1 && !dropsOnCommit(words)) return 'a temporary object';
-  if (tokens.some((token) => token.text === 'pg_temp') && words[0] === 'create') return 'a temporary object';
+  if (words[0] === 'do') return 'what a DO block has done';
+  if (createsObject(words) || tokens.some((token) => token.text.startsWith('pg_temp'))) return 'an object that may be temporary';
   for (const [at, token] of tokens.entries()) {
     if (token.kind === 'string') continue;
     if (sessionCalls.has(token.text) && tokens[at + 1]?.text === '(') return `${token.text}()`;
     if (token.text === 'set_config' && tokens[at + 1]?.text === '(' && !localSetting(tokens, at + 1)) return 'set_config() for the session';
   }
-  if (words[0] !== 'do') return null;
-  const bodies = tokens.filter((token) => token.kind === 'string').flatMap((token) => splitStatements(token.text));
-  return bodies.map((body) => leftoverOf(body, wordsOf(body))).find((found) => found !== null) ?? null;
+  return null;
 }
 
-function wordsOf(tokens: Tokens): string[] {
-  return tokens.map((token) => (token.kind === 'word' ? token.text : ''));
+/** CREATE, also by EXPLAIN ANALYZE, and SELECT INTO, unless it is temporary and dropped at the commit. */
+function createsObject(words: readonly string[]): boolean {
+  if (words[0] === 'create' || (words[0] === 'explain' && words.includes('create'))) return !(isTemporary(words) && dropsOnCommit(words));
+  return words.some((word, at) => word === 'into' && words[at - 1] !== 'insert' && words[at - 1] !== 'merge');
 }
 
-/** `create [or replace] [local] temp ...` and `into [local] temp ...`; anywhere else the word is somebody's column. */
-function beforeTemporary(words: readonly string[], at: number): boolean {
-  const before = words.slice(0, at).filter((word) => !['or', 'replace', 'local', 'global'].includes(word));
-  if (before.length === 1) return before[0] === 'create';
-  return before.at(-1) === 'into' && before[0] !== 'insert' && before[0] !== 'merge';
+function isTemporary(words: readonly string[]): boolean {
+  return words.slice(0, 4).some((word) => word === 'temp' || word === 'temporary');
 }
 
 function dropsOnCommit(words: readonly string[]): boolean {

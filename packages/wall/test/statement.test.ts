@@ -194,6 +194,12 @@ describe('what a statement is', () => {
     'create or replace temp view x as select 1',
     'create unlogged table pg_temp.x (a int)',
     'select 1 as a into temp x',
+    'select 1 as a into x',
+    'with a as (select 1) select * into x from a',
+    'create table t (temporary boolean)',
+    'create view x as select 1',
+    'explain analyze create table x as select 1',
+    "do $$ begin execute 'dis' || 'card temp'; end $$",
     "select set_config('app.user', 'x', false)",
     "select set_config('app.user', 'x', $1)",
     "select set_config('app.user', f('a', true), false)",
@@ -217,7 +223,8 @@ describe('what a statement is', () => {
     "select set_config('app.user', lower('X'), true)",
     'select pg_advisory_xact_lock(1)',
     "select 'pg_advisory_lock(1)'",
-    'create table t (temporary boolean)',
+    'with a as (insert into t values (1) returning 1) select * from a',
+    'merge into t using s on t.id = s.id when matched then delete',
   ])('%j leaves nothing in the session', (text) => {
     expect(classify(text).leftover).toBeNull();
   });
