@@ -10,9 +10,13 @@ import { tapWire } from './wire.ts';
 /** Tenants that call in one tick: the first ones. */
 const crowd = 50;
 
-/** What every client must do over the walled pool; called once in each client's test file. */
-export async function conformance(under: ClientUnderTest): Promise<void> {
-  const wall = await clientsDatabase();
+/** What every client must do over the walled pool, with a seal and without; called once in each client's test file. */
+export function conformance(under: ClientUnderTest): void {
+  for (const sealed of [false, true]) describe(sealed ? 'in a sealed database' : 'in a database without a seal', () => cases(under, sealed));
+}
+
+async function cases(under: ClientUnderTest, sealed: boolean): Promise<void> {
+  const wall = await clientsDatabase({ sealed });
   const wire = await tapWire(wall.urls.app);
   const { client, pool } = await wall.walled(under, { connectionString: wire.through(wall.urls.app) });
   /** Tenants of the tests that write, each with its own and a neighbour, so that no test sees what another wrote. */

@@ -1,4 +1,4 @@
-import { applyWall } from '@partywall/engine';
+import { applyWall, changeSeal, connect, type TenancyModel } from '@partywall/engine';
 import { createSystemPool, createWalledPool, type WalledPoolConfig } from '@partywall/wall';
 import type pg from 'pg';
 import { afterAll } from 'vitest';
@@ -20,7 +20,7 @@ export interface ClientsDatabase {
   systemPool(client: ClientUnderTest): Promise<{ readonly client: Client; readonly pool: pg.Pool }>;
 }
 
-export async function clientsDatabase(): Promise<ClientsDatabase> {
+export async function clientsDatabase({ sealed = false }: { readonly sealed?: boolean } = {}): Promise<ClientsDatabase> {
   const database = await createDatabase();
   await database.query(schemaSql);
   const id = suffix();
@@ -29,6 +29,7 @@ export async function clientsDatabase(): Promise<ClientsDatabase> {
   const model = clientsModel(roles);
   await database.query(seedSql({ tenants: tenantCount, customers: customersPerTenant }));
   for (const phase of ['expand', 'contract'] as const) await applyWall({ url: database.url, model, phase, skipGate: true });
+  const seal = sealed ? { seal: await sealDatabase(database.url, model) } : {};
 
   const open: { client: Client; pool: pg.Pool }[] = [];
   afterAll(async () => {
@@ -49,9 +50,23 @@ export async function clientsDatabase(): Promise<ClientsDatabase> {
     model,
     urls: { app: database.urlAs(roles.app), system: database.urlAs(roles.system), migrator: database.url },
     walled: (client, config) =>
-      opened(client, createWalledPool({ connectionString: database.urlAs(roles.app), max: 4, nameStatements: true, ...client.options, ...config })),
+      opened(client, createWalledPool({ connectionString: database.urlAs(roles.app), max: 4, nameStatements: true, ...seal, ...client.options, ...config })),
     systemPool: (client) => opened(client, createSystemPool({ connectionString: database.urlAs(roles.system), max: 2 })),
   };
+}
+
+/** From now on a tenant is entered by the application's key alone, which this returns. */
+async function sealDatabase(url: string, model: TenancyModel): Promise<string> {
+  const client = await connect(url, { purpose: 'test' });
+  let key = '';
+  const actor = { kind: 'operator', id: 'test' } as const;
+  const onKey = async (text: string): Promise<void> => {
+    key = text;
+  };
+  await changeSeal(client, model, { kind: 'rotate' }, { actor, onKey });
+  await changeSeal(client, model, { kind: 'on' }, { actor });
+  await client.end();
+  return key;
 }
 
 /** What a promise rejects with. */

@@ -1,4 +1,4 @@
 import { drizzleOrm } from '../src/drizzle.ts';
 import { conformance } from './conformance.ts';
 
-await conformance(drizzleOrm);
+conformance(drizzleOrm);

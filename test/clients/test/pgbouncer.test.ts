@@ -13,7 +13,7 @@ import { clientsDatabase, customersPerTenant, failure } from './database.ts';
 const tenants = Array.from({ length: 50 }, (_, at) => at + 1);
 
 describe.skipIf(!hasBouncer && process.env['PARTYWALL_NO_SKIPS'] !== '1')('behind PgBouncer in transaction mode', async () => {
-  const wall = await clientsDatabase();
+  const wall = await clientsDatabase({ sealed: true });
   const app = decodeURIComponent(new URL(wall.urls.app).username);
   const bouncer = await startBouncer(wall.database.url, app);
   afterAll(() => bouncer.stop());

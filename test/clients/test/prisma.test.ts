@@ -9,7 +9,7 @@ import { conformance } from './conformance.ts';
 import { clientsDatabase, failure } from './database.ts';
 import { tapWire } from './wire.ts';
 
-await conformance(prisma);
+conformance(prisma);
 
 describe('the helper', async () => {
   const wall = await clientsDatabase();

@@ -1,4 +1,4 @@
 import { typeorm } from '../src/typeorm.ts';
 import { conformance } from './conformance.ts';
 
-await conformance(typeorm);
+conformance(typeorm);
