@@ -3,7 +3,7 @@ import { Admissions } from './admissions.ts';
 import { BootGate } from './boot-gate.ts';
 import { bindCallback, bindToCaller, type Callback, isCallback } from './caller.ts';
 import { AllowedStatements } from './clients/allowed-statements.ts';
-import type { StatementNames } from './clients/statement-names.ts';
+import { isStale, type StatementNames } from './clients/statement-names.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { Enter } from './enter.ts';
 import { StatementRefusedError, TenantContextError, TenantPlacedElsewhereError, translateError, UnknownTenantError, WallError } from './errors.ts';
@@ -211,7 +211,7 @@ export class WalledClient extends pg.Client {
     // A query that fetches its rows in portions sends its Sync when it is done; pg forgets it after an error, and hangs.
     const active = this._activeQuery;
     if (active instanceof pg.Query && active.rows) this.connection.sync();
-    if (active instanceof pg.Query && message.code === '0A000') this.#names?.forget(active);
+    if (active instanceof pg.Query && isStale(message)) this.#names?.forget(active);
     this.#watch?.fail();
     const translated = translateError(message, situation);
     this[rolloutWatch]?.fail(translated);

@@ -55,3 +55,8 @@ export class StatementNames {
     return `partywall_${createHash('sha256').update(`${this.#renamed} ${text}`).digest('hex').slice(0, 24)}`;
   }
 }
+
+/** The server has another idea of the prepared statement: its result has another shape (0A000), or somebody has dropped it (26000). */
+export function isStale({ code }: pg.DatabaseError): boolean {
+  return code === '0A000' || code === '26000';
+}

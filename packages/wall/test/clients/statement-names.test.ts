@@ -52,6 +52,16 @@ describe('a pool that names statements', async () => {
     expect((await read()).fields).toHaveLength(3);
   });
 
+  test('a statement that somebody drops on one connection fails once there', async () => {
+    const pool = wall.pool({ max: 1, nameStatements: true });
+    const read = () => run({ tenant: tenant(1) }, () => pool.query(byId, [itemOf(1)]));
+    for (let n = 0; n < 5; n += 1) await read();
+    const { rows } = await system('look', () => pool.query<{ name: string }>('select name from pg_prepared_statements where statement = $1', [byId]));
+    await run({ tenant: tenant(2) }, () => pool.query(`deallocate ${rows[0]?.name}`));
+    expect(await failure(read())).toMatchObject({ code: '26000' });
+    expect(ids(await read())).toEqual([itemOf(1)]);
+  });
+
   test('keeps a bounded number of them, however many texts there are', async () => {
     const pool = wall.pool({ max: 1, nameStatements: true });
     await run({ tenant: tenant(1) }, async () => {
