@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { run, type TenantContext } from '../context.ts';
 import { createGuard, type GuardOptions } from './guard.ts';
 import { keepContextIn } from './keep-context.ts';
-import type { Answer } from './problem.ts';
+import { type Answer, tenantCacheControl } from './problem.ts';
 import { headerOf, pathOf, type RequestFacts } from './request.ts';
 import { requestIdHeader } from './request-id.ts';
 
@@ -35,6 +35,7 @@ export function expressTenants(options: GuardOptions): ExpressTenants {
         if (admission.kind === 'refused') return send(response, admission.answer);
         response.setHeader(requestIdHeader, admission.requestId);
         if (admission.kind === 'public') return next();
+        response.setHeader('cache-control', tenantCacheControl);
         contexts.set(request, admission.context);
         await run(admission.context, () => {
           keepContextIn(request);

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { run, type TenantContext } from '../context.ts';
 import { createGuard, type GuardOptions } from './guard.ts';
 import { keepContextIn } from './keep-context.ts';
-import type { Answer } from './problem.ts';
+import { type Answer, tenantCacheControl } from './problem.ts';
 import { headerOf, pathOf, type RequestFacts } from './request.ts';
 import { requestIdHeader } from './request-id.ts';
 
@@ -43,6 +43,7 @@ export function fastifyTenants(options: GuardOptions): (instance: Instance, give
         if (admission.kind === 'refused') return send(reply, admission.answer);
         reply.header(requestIdHeader, admission.requestId);
         if (admission.kind === 'public') return go();
+        reply.header('cache-control', tenantCacheControl);
         contexts.set(raw, admission.context);
         await run(admission.context, () => {
           keepContextIn(raw);

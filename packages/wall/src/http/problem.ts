@@ -10,6 +10,12 @@ export interface Answer {
   readonly body: string;
 }
 
+/**
+ * Set before the handler runs, which may say otherwise: the same address shows each tenant something else, so that a cache between, or the browser's for another tab,
+ * would show one tenant's answer to another.
+ */
+export const tenantCacheControl = 'no-store';
+
 /** Members of the body beside the standard ones, and headers beside the usual ones. */
 export interface AnswerOptions {
   readonly extra?: Readonly<Record<string, unknown>>;
@@ -49,8 +55,7 @@ export function problemAnswer(error: WallError, requestId: string, options: Answ
     status,
     headers: {
       'content-type': 'application/problem+json',
-      // Answers differ by who asks: no cache keeps a refusal.
-      'cache-control': 'no-store',
+      'cache-control': tenantCacheControl,
       [requestIdHeader]: requestId,
       ...(status === 401 && { 'www-authenticate': 'Bearer' }),
       ...options.headers,

@@ -1,7 +1,7 @@
 import { run } from '../context.ts';
 import { createGuard, type GuardOptions } from './guard.ts';
 import { keepContextOf } from './keep-context.ts';
-import type { Answer } from './problem.ts';
+import { type Answer, tenantCacheControl } from './problem.ts';
 import { pathOf, type RequestFacts } from './request.ts';
 import { requestIdHeader } from './request-id.ts';
 
@@ -58,12 +58,15 @@ export function responseOf({ status, headers, body }: Answer): Response {
 
 /** The same response, whose body goes on in the context of this call. */
 export function inContext(response: Response): Response {
-  return response.body === null ? response : new Response(keepContextOf(response.body), response);
+  // An upgrade, or Response.error(): neither can be made anew.
+  if (response.status < 200) return response;
+  const kept = new Response(response.body && keepContextOf(response.body), response);
+  if (!kept.headers.has('cache-control')) kept.headers.set('cache-control', tenantCacheControl);
+  return kept;
 }
 
 function namedResponse(response: Response, requestId: string): Response {
-  // An upgrade, or Response.error(): neither can be made anew.
-  if (response.status < 200) return response;
+  if (response.status < 200) return response; // as above
   // Headers of a response that was fetched or redirects cannot be changed.
   const named = new Response(response.body, response);
   named.headers.set(requestIdHeader, requestId);

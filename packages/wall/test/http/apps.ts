@@ -90,6 +90,7 @@ export async function expressApp(options: GuardOptions, work: Work): Promise<App
   app.get('/health', (_, response) => void response.json({ context: tryCurrent() ?? null }));
   app.get('/items', async (_, response) => void response.json(await items(pool)));
   app.get('/context', (_, response) => void response.json(current()));
+  app.get('/cached', (_, response) => void response.set('cache-control', 'private, max-age=60').json({}));
   app.post('/parsed', async (request, response) => void response.json({ body: request.body, items: await items(pool) }));
   app.post('/events', (request, response) => {
     let length = 0;
@@ -140,6 +141,7 @@ export async function fastifyApp(options: GuardOptions, work: Work): Promise<App
   app.get('/health', async () => ({ context: tryCurrent() ?? null }));
   app.get('/items', async () => items(pool));
   app.get('/context', async () => current());
+  app.get('/cached', (_, reply) => reply.header('cache-control', 'private, max-age=60').send({}));
   app.post('/parsed', async (request) => ({ body: request.body, items: await items(pool) }));
   app.post('/events', (request, reply) => {
     let length = 0;
@@ -180,6 +182,7 @@ export async function honoApp(options: GuardOptions, work: Work): Promise<App> {
   app.get('/health', (c) => c.json({ context: tryCurrent() ?? null }));
   app.get('/items', async (c) => c.json(await items(pool)));
   app.get('/context', (c) => c.json(current()));
+  app.get('/cached', (c) => c.json({}, 200, { 'cache-control': 'private, max-age=60' }));
   app.post('/parsed', async (c) => c.json({ body: await c.req.json(), items: await items(pool) }));
   app.post('/events', async (c) => c.json({ length: await lengthOf(c.req.raw, work), items: await items(pool) }));
   app.get('/stream', (c) => c.body(ReadableStream.from(bytes(lines(pool)))));
@@ -210,6 +213,7 @@ export async function webApp(options: GuardOptions, work: Work): Promise<App> {
     '/health': withTenant(() => Response.json({ context: tryCurrent() ?? null })),
     '/items': withTenant(async () => Response.json(await items(pool))),
     '/context': withTenant(() => Response.json(current())),
+    '/cached': withTenant(() => Response.json({}, { headers: { 'cache-control': 'private, max-age=60' } })),
     '/parsed': withTenant(async (request) => Response.json({ body: await request.json(), items: await items(pool) })),
     '/events': withTenant(async (request) => Response.json({ length: await lengthOf(request, work), items: await items(pool) })),
     '/stream': withTenant(() => new Response(ReadableStream.from(bytes(lines(pool))))),

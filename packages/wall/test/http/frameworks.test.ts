@@ -114,6 +114,13 @@ describe.each(Object.entries(frameworks))('%s', async (_, start) => {
     expect((await get('/items', one)).status).toBe(200);
   });
 
+  test('no cache keeps the answer of a tenant for another, unless the handler says how', async () => {
+    expect((await get('/items', one)).headers['cache-control']).toBe('no-store');
+    expect((await get('/items')).headers['cache-control']).toBe('no-store');
+    expect((await get('/cached', one)).headers['cache-control']).toBe('private, max-age=60');
+    expect((await get('/health')).headers['cache-control']).toBeUndefined();
+  });
+
   test('public paths run without credential and without context, also with a credential', async () => {
     expect((await get('/health')).json()).toEqual({ context: null });
     expect((await get('/health', one)).json()).toEqual({ context: null });
