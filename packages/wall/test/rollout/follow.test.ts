@@ -198,6 +198,52 @@ test('modes that change under load cause no error, lose no row of a tenant’s o
   });
 });
 
+describe('SQL of an attacker, as the application in an enforced tenant’s request', () => {
+  const attempts = [
+    ...['observe', 'enforce'].map((mode) => `update partywall.rollout set mode = '${mode}'`),
+    'delete from partywall.rollout',
+    'select partywall.report_observations(\'{"seen": [{"mode": "enforce", "kind": "tenant_context", "count": 1000000}]}\')',
+    `set role ${wall.observer}`,
+    `set session authorization ${wall.observer}`,
+    "select partywall.observe('')",
+    'create policy partywall_observe on items using (true)',
+    'alter table items disable row level security',
+    'drop trigger observe_update on items',
+    'set row_security = off',
+  ];
+
+  test.each(attempts)('cannot %s', async (attempt) => {
+    await wall.setModes(['all', '', 'enforce']);
+    const client = await wall.client();
+    await client.query('begin');
+    await client.query('select partywall.enter($1)', [tenant(1)]);
+    await client.query('savepoint before');
+    await client.query(attempt).catch(() => client.query('rollback to before'));
+    const { rows } = await client.query('select id from items').catch(() => ({ rows: [] }));
+    expect(rows.length === 0 || ids({ rows }).every((id) => allItemsOf(1).includes(id))).toBe(true);
+    await client.query('rollback');
+    expect((await database.query('select mode from partywall.rollout')).rows).toEqual([{ mode: 'enforce' }]);
+    expect((await database.query("select from partywall.rollout_counts where kind = 'tenant_context' and count >= 1000000")).rowCount).toBe(0);
+  });
+
+  test('gains nothing by the marks of an observing session', async () => {
+    const client = await wall.client();
+    await client.query('begin');
+    await client.query('select partywall.enter($1)', [tenant(1)]);
+    await client.query("select set_config('partywall.observe', 'on', true)");
+    expect(ids(await client.query('select id from items'))).toEqual(allItemsOf(1));
+    await expect(client.query('insert into items (id, tenant_id, body) values (9900, $1, $2)', [tenant(2), 'x'])).rejects.toMatchObject({ code: '42501' });
+    await client.query('rollback');
+  });
+
+  test('reads of the modes what processes need, and no tenant’s key', async () => {
+    await wall.setModes(['all', '', 'observe'], ['tenant', tenant(3), 'enforce']);
+    const client = await wall.client();
+    const { rows } = await client.query('select partywall.rollout_state(null)::text as state, partywall.rollout_tables()::text as tables');
+    expect(JSON.stringify(rows)).not.toContain(tenant(3));
+  });
+});
+
 describe('a table that is open while the rest is enforced', () => {
   const open = `create policy partywall_observe on items to ${wall.app} using (true) with check (true)`;
 
@@ -246,7 +292,7 @@ describe('the re-run behind the wall', () => {
     };
     const right = [`select body from items where tenant_id = '${tenant(1)}' order by body`, 'select code from countries;', 'select now(), 1 as a, 2 as a'];
     for (const text of [...Object.keys(wrong), ...right]) {
-      const pool = wall.rolledOut({ rollout: { ...wall.rollout, rerun: 1 } });
+      const pool = wall.rolledOut({ rollout: { ...wall.rollout, rerun: 1 }, application_name: 'compared' });
       await run({ tenant: tenant(1) }, () => pool.query(text));
       // The application's own pool is used for nothing else while all is observed.
       await heard(async () => expect(await compared()).toBeGreaterThan(0));
@@ -260,7 +306,7 @@ describe('the re-run behind the wall', () => {
     await database.query('create sequence drawn');
     await database.query(`grant usage on sequence drawn to ${wall.observer}, ${wall.app}`);
     await wall.setModes(['all', '', 'observe']);
-    const pool = wall.rolledOut({ rollout: { ...wall.rollout, rerun: 1 } });
+    const pool = wall.rolledOut({ rollout: { ...wall.rollout, rerun: 1 }, application_name: 'compared' });
     await run({ tenant: tenant(1) }, async () => {
       for (const text of [
         'select body from items where id = 1 for update',
@@ -282,7 +328,7 @@ describe('the re-run behind the wall', () => {
 
   async function compared(): Promise<number> {
     const { rows } = await database.query<{ count: number }>(
-      "select count(*)::int as count from pg_stat_activity where usename = $1 and application_name <> 'partywall rollout' and state = 'idle' and query = 'rollback'",
+      "select count(*)::int as count from pg_stat_activity where usename = $1 and application_name = 'compared' and state = 'idle' and query = 'rollback'",
       [wall.app],
     );
     return rows[0]?.count ?? 0;

@@ -61,6 +61,8 @@ export async function observedDatabase(): Promise<ObservedDatabase> {
     },
     plain: () => {
       const pool = new pg.Pool({ connectionString: database.urlAs(observer), max: 2 });
+      // The database is dropped with force, which may come before an ended connection has gone.
+      pool.on('connect', (client) => client.on('error', () => undefined));
       pools.push(pool);
       return pool;
     },
