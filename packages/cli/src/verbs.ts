@@ -28,6 +28,7 @@ import { registerRecover } from './commands/recover.ts';
 import { registerRestore } from './commands/restore.ts';
 import { registerRollback } from './commands/rollback.ts';
 import { registerRollout } from './commands/rollout.ts';
+import { registerSeal } from './commands/seal.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerTenants } from './commands/tenants.ts';
 import { registerTenantDeletion } from './commands/tenants-delete.ts';
@@ -55,6 +56,7 @@ export const verbs: readonly Register[] = [
   registerMigrate,
   registerAdmin,
   registerCredentials,
+  registerSeal,
   registerServe,
   registerTenants,
   registerTenantDeletion,
