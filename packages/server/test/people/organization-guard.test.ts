@@ -30,9 +30,7 @@ await (await getMigrations(auth.options)).runMigrations();
 const pool = createWalledPool({ connectionString: fixture.urls.app });
 pool.on('error', () => undefined); // see above
 const app = Fastify();
-await app.register(
-  fastifyTenants({ verify: betterAuthSession(auth), public: ['/sign-in', '/org/select'], pages: { signIn: '/sign-in', select: '/org/select' } }),
-);
+await app.register(fastifyTenants({ verify: betterAuthSession(auth), pages: { signIn: '/sign-in', select: '/org/select' } }));
 app.get('/sign-in', async () => 'sign in');
 app.get('/org/select', async () => 'select');
 app.get('/customers', async () => ({

@@ -37,7 +37,7 @@ export interface GuardOptions {
     /** Whether the unit is one of the tenant that the context names: it runs in that context. See `unitIn`. */
     readonly belongs: (unit: string) => boolean | Promise<boolean>;
   };
-  /** Pages that browsers are sent to where a program is answered 401, or 409. */
+  /** Pages that browsers are sent to where a program is answered 401, or 409. They are public. */
   readonly pages?: { readonly signIn?: string; readonly select?: string };
   /** Records attempts on other tenants, and refuses sources that made too many. */
   readonly attempts?: Attempts;
@@ -64,7 +64,8 @@ const claimsMax = 8;
 
 export function createGuard(options: GuardOptions): Guard {
   const { attempts, verify } = options;
-  const isPublic = publicPaths(options.public ?? []);
+  // A page that sends to itself would do so for ever.
+  const isPublic = publicPaths([...(options.public ?? []), ...Object.values(options.pages ?? {})]);
   const rules = { nameRequired: options.tenantHeader?.required ?? false, asksUnits: options.unit !== undefined };
 
   const attempted = async (request: RequestFacts, requestId: string, attempt: Attempt | undefined): Promise<void> => {

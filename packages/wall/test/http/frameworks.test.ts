@@ -196,6 +196,7 @@ describe.each(Object.entries(frameworks))('%s', async (_, start) => {
     test('is asked of a browser on its page, and of a program by status', async () => {
       const page = await get('/items', { accept: 'text/html,*/*' }, strict);
       expect([page.status, page.headers.location, page.text]).toEqual([303, '/sign-in', '']);
+      expect((await get('/sign-in', { accept: 'text/html' }, strict)).status).toBe(404);
       expect((await get('/items', { accept: 'application/json' }, strict)).status).toBe(401);
       const posted = await send(`${strict.url}/parsed`, { method: 'POST', headers: { accept: 'text/html', 'content-type': 'application/json' }, body: '{}' });
       expect(posted.status).toBe(401);
