@@ -73,7 +73,7 @@ export function refuseBadSeal(state: string): string {
 const randomBlock = `sha512(${Array.from({ length: 4 }, () => 'uuid_send(gen_random_uuid())').join(' || ')})`;
 
 /** Makes the database's own key where it has none: it is no part of a backup. */
-export const makeOwnKey = `insert into partywall.seal_keys (id, ipad, opad) values (0, ${randomBlock}, ${randomBlock}) on conflict (id) do nothing`;
+export const makeOwnKey = `insert into partywall.seal_keys (id, ipad, opad) values (0, ${randomBlock}, ${randomBlock}) on conflict do nothing`;
 
 /** Part of a function with the variable `own`. A key that is there is read in read-only transactions too. */
 const takeOwnKey = `  if not exists (select from partywall.seal_keys k where k.id = 0) then
