@@ -37,7 +37,7 @@ describe('the helper', async () => {
     const inOneTick = (one: PrismaClient, number: number) =>
       Promise.allSettled([
         run({ tenant: tenantId(1) }, () => one.customer.findUnique({ where: { id: customerId(1, 1) } })),
-        run({ tenant: tenantId(2) }, () => one.$transaction([one.invoice.create({ data: { customerId: customerId(1, 1), number } })])),
+        run({ tenant: tenantId(2) }, () => one.$transaction([one.customer.count(), one.invoice.create({ data: { customerId: customerId(1, 1), number } })])),
       ]);
     await inOneTick(bare, 901);
     expect(await invoicesOf(901)).toEqual([tenantId(1)]);
@@ -63,6 +63,17 @@ describe('the helper', async () => {
     );
     expect(names).toEqual([1, 2, 3].map((n) => customerName(3, n)));
     expect(wire.statements.slice(before).filter((text) => text.includes('customers'))).toHaveLength(1);
+  });
+
+  test('merges what each of fifty contexts asks for in one tick, each for itself', async () => {
+    const pairs = await Promise.all(
+      tenants.map((tenant) =>
+        run({ tenant: tenantId(tenant) }, () =>
+          Promise.all([1, 2].map(async (n) => (await client.customer.findUnique({ where: { id: customerId(tenant, n) } }))?.name)),
+        ),
+      ),
+    );
+    expect(pairs).toEqual(tenants.map((tenant) => [customerName(tenant, 1), customerName(tenant, 2)]));
   });
 
   test('starts a promise in the context that made it, wherever it is awaited', async () => {
