@@ -38,8 +38,11 @@ export interface Sealed {
   readonly expires: number;
 }
 
-/** HMAC-SHA256 of what `partywall.enter_sealed` is told. The zero byte, which no text of PostgreSQL can hold, keeps the parts apart. */
+/**
+ * HMAC-SHA256 of what `partywall.enter_sealed` is told, a line each: what it is, its end, the unit with its length in characters before it or nothing,
+ * and the tenant, which may hold line ends itself.
+ */
 export function sealOf({ secret }: SealKey, { tenant, unit, expires }: Sealed): Buffer {
-  const parts = ['partywall seal v1', String(expires), tenant, ...(unit === null ? [] : [unit])];
-  return createHmac('sha256', secret).update(parts.join('\0')).digest();
+  const unitLine = unit === null ? '' : `${Array.from(unit).length}:${unit}`;
+  return createHmac('sha256', secret).update(`partywall seal v1\n${expires}\n${unitLine}\n${tenant}`).digest();
 }
