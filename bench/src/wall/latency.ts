@@ -18,6 +18,8 @@ export interface Ratios {
   /** Median of walled over median of raw, from interleaved runs. */
   readonly point: number;
   readonly list: number;
+  /** The same of a pool that seals, for the point read. */
+  readonly sealed: number;
   /** Median of begin / set_config / query / commit over median of walled, for the point read. */
   readonly againstTransaction: number;
   /** Milliseconds that walled adds to a point read at the 99th percentile. */
@@ -33,23 +35,26 @@ export interface Ratios {
 export async function measureLatency(
   url: string,
   naming: Naming,
-  options: { readonly runs: number; readonly label: string; readonly preparedStatements?: boolean },
+  options: { readonly runs: number; readonly label: string; readonly seal: string; readonly preparedStatements?: boolean },
 ): Promise<Ratios> {
   const rawWay = raw(url);
-  const walledWay = walled(url, options);
+  const { seal, ...plain } = options;
+  const walledWay = walled(url, plain);
+  const sealedWay = walled(url, { ...plain, seal });
   const usualWay = usual(url);
-  const pair = (kind: 'point' | 'list', other: Way) =>
+  const pair = (kind: 'point' | 'list', { walled: way, against: other }: { walled: Way; against: Way }) =>
     inTurns(options.runs, (tenant, row, runs) =>
       pairs(
-        () => walledWay[kind](naming, tenant, row()),
+        () => way[kind](naming, tenant, row()),
         () => other[kind](naming, tenant, row()),
         runs,
       ),
     );
   try {
-    const point = await pair('point', rawWay);
-    const list = await pair('list', rawWay);
-    const transaction = await pair('point', usualWay);
+    const point = await pair('point', { walled: walledWay, against: rawWay });
+    const sealed = await pair('point', { walled: sealedWay, against: rawWay });
+    const list = await pair('list', { walled: walledWay, against: rawWay });
+    const transaction = await pair('point', { walled: walledWay, against: usualWay });
     const figure = (name: string, values: readonly number[]): Figure => ({
       name: `${name}, ${naming}${options.label}`,
       value: median(values) * 1_000,
@@ -58,11 +63,13 @@ export async function measureLatency(
     return {
       point: point.ratio,
       list: list.ratio,
+      sealed: sealed.ratio,
       againstTransaction: 1 / transaction.ratio,
       addedP99Ms: percentile(point.a, 99) - percentile(point.b, 99),
       figures: [
         figure('raw point read', point.b),
         figure('walled point read', point.a),
+        figure('sealed point read', sealed.a),
         figure('raw 50-row list', list.b),
         figure('walled 50-row list', list.a),
         figure('begin, set_config, point read, commit', transaction.b),
@@ -71,6 +78,7 @@ export async function measureLatency(
   } finally {
     await rawWay.end();
     await walledWay.end();
+    await sealedWay.end();
     await usualWay.end();
   }
 }
@@ -114,10 +122,10 @@ function raw(url: string): Way {
   };
 }
 
-function walled(url: string, options: { readonly preparedStatements?: boolean }): Way {
+function walled(url: string, options: { readonly preparedStatements?: boolean; readonly seal?: string }): Way {
   const appUrl = new URL(url);
   appUrl.username = eventsModel.roles.app;
-  const pool = createWalledPool({ connectionString: appUrl.toString(), max: 1, preparedStatements: options.preparedStatements ?? true });
+  const pool = createWalledPool({ connectionString: appUrl.toString(), max: 1, seal: options.seal, preparedStatements: options.preparedStatements ?? true });
   return {
     point: (naming, _tenant, id) => pool.query(config(naming, 'point', 'select * from public.events where id = $1', [id])),
     list: (naming) => pool.query(config(naming, 'list', 'select * from public.events order by id limit 50', [])),
