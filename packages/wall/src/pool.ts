@@ -71,7 +71,7 @@ class WalledPool extends pg.Pool {
           return callback ? undefined : answer;
         }
         const scope = currentScope() ?? this.#allowed.scopeFor(text) ?? (rollout?.letsThrough(text) ? { kind: 'none' } : undefined);
-        const site = rollout && (carriedCallSite() ?? rollout.callSite(text, scope?.kind === 'none' ? undefined : scope));
+        const site = rollout && (carriedCallSite() ?? rollout.callSite(text, scope));
         if (!scope) {
           const refusal = new TenantContextError({ message: 'sending a statement outside any context' });
           rollout?.tally.add({ mode: 'enforce', kind: refusal.code, text: text ?? '', site });
@@ -81,7 +81,8 @@ class WalledPool extends pg.Pool {
         }
         if (callback || isQueryObject(given[0])) return atCallSite(site, () => Reflect.apply(query, this, given));
         const sent: Sent = { config: given[0], values: given[1], site };
-        return this.#placements || rollout ? this.#follow(scope, sent) : this.#query(scope, sent);
+        if (this.#placements) return this.#follow(scope, sent);
+        return (rollout ? this.#poolFor(scope) : this).#query(scope, sent);
       },
     });
   }

@@ -30,6 +30,8 @@ const flushMs = 2_000;
 const flushMsMax = 30_000;
 /** Of the statements that are right as far as is known, one in so many has its call site taken. */
 const siteEvery = 16;
+/** About 100 bytes each. */
+const modesMax = 10_000;
 /** Texts that were seen to do wrong, whose call site is taken every time. */
 const suspectsMax = 500;
 /** Call sites taken of statements outside any context, each second: an application without contexts sends nothing else. */
@@ -52,6 +54,8 @@ export class Rollout {
   readonly #paths: RolloutPaths;
   readonly #suspects = new Set<string>();
   #state: RolloutState | undefined;
+  /** Of tenants, in the present state. */
+  readonly #modes = new Map<string, RolloutMode>();
   #columns: TenantColumns = new Map();
   #openNames: ReadonlySet<string> = new Set();
   #ready: Promise<void> | undefined;
@@ -90,7 +94,14 @@ export class Rollout {
 
   /** Mode of a statement's scope: the tenant's, or that of all for what has none. */
   mode(scope: Scope | undefined): RolloutMode {
-    return modeOf(this.#state, scope?.kind === 'tenant' ? scope.tenant : undefined);
+    if (scope?.kind !== 'tenant') return modeOf(this.#state);
+    // A hash for each statement would cost a twentieth of a point read.
+    const known = this.#modes.get(scope.tenant);
+    if (known !== undefined) return known;
+    const mode = modeOf(this.#state, scope.tenant);
+    if (this.#modes.size >= modesMax) this.#modes.clear();
+    this.#modes.set(scope.tenant, mode);
+    return mode;
   }
 
   /**
@@ -105,10 +116,11 @@ export class Rollout {
     );
   }
 
-  /** The caller's stack, for a sample of the statements and for all that are suspected. */
+  /** The caller's stack, for a sample of the observed statements and for all that are suspected. */
   callSite(text: string | undefined, scope: Scope | undefined): CallSite | undefined {
     if (text === undefined) return undefined;
-    if (scope) {
+    if (scope && scope.kind !== 'none') {
+      if (this.#openNames.size === 0 && this.mode(scope) === 'enforce') return undefined;
       this.#statements += 1;
       return this.#suspects.has(text) || this.#statements % siteEvery === 1 ? takeCallSite() : undefined;
     }
@@ -173,6 +185,7 @@ export class Rollout {
     this.#polls += 1;
     if (!state) return;
     this.#state = state;
+    this.#modes.clear();
     this.#openNames = new Set(state.tables.map((table) => table.slice(table.indexOf('.') + 1)));
   }
 

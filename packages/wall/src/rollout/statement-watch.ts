@@ -63,7 +63,7 @@ export class StatementWatch {
   }
 
   callSite(text: string | undefined, scope: Scope | undefined): CallSite | undefined {
-    return this.observing || !scope ? this.#rollout.callSite(text, scope) : undefined;
+    return this.#rollout.callSite(text, scope);
   }
 
   /**

@@ -26,7 +26,7 @@ async function isBound(pool: pg.Pool): Promise<unknown> {
 const within = (n: number, pool: pg.Pool) => run({ tenant: tenant(n) }, () => isBound(pool));
 
 /** A change is heard within about a second; a busy machine is given more. */
-const heard = (check: () => Promise<void>) => vi.waitFor(check, { timeout: 10_000, interval: 50 });
+const heard = (check: () => Promise<void>) => vi.waitFor(check, { timeout: 30_000, interval: 50 });
 
 describe('the modes', () => {
   test('of a canary are the same for a hundred tenants in every process, and those that the documented hash gives', async () => {
@@ -182,7 +182,7 @@ test('modes that change under load cause no error, lose no row of a tenant’s o
       await wall.setModes(['all', '', mode]);
       await heard(async () => expect(await within(1, pool)).toBe(mode === 'enforce'));
       const before = served;
-      await heard(async () => expect(served).toBeGreaterThan(before + 100));
+      await heard(async () => expect(served).toBeGreaterThan(before + 50));
     }
   } finally {
     ended.abort();

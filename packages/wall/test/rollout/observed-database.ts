@@ -63,6 +63,7 @@ export async function observedDatabase(): Promise<ObservedDatabase> {
       const pool = new pg.Pool({ connectionString: database.urlAs(observer), max: 2 });
       // The database is dropped with force, which may come before an ended connection has gone.
       pool.on('connect', (client) => client.on('error', () => undefined));
+      pool.on('error', () => undefined);
       pools.push(pool);
       return pool;
     },
