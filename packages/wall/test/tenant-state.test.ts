@@ -347,5 +347,6 @@ describe('the plan under the policy', () => {
 });
 
 test('the states that the wall raises have a class and a row in the table each', () => {
-  expect(Object.values(wallErrors).map((row) => row.sqlstate)).toEqual(['PW001', 'PW002', 'PW003', 'PW004', 'PW005', 'PW006', 'PW007', 'PW008', 'PW009', null, null]);
+  const states = Object.values(wallErrors).flatMap(({ sqlstate }) => sqlstate ?? []);
+  expect(states).toEqual(['PW001', 'PW002', 'PW003', 'PW004', 'PW005', 'PW006', 'PW007', 'PW008', 'PW009']);
 });

@@ -2,9 +2,11 @@ import pg from 'pg';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, suffix } from '../../../../test/support/database.ts';
 import { parseModel, type TenancyConfig, type TenancyModel } from '../../src/model/model.ts';
-import { verifyExit } from '../../src/verify/report.ts';
+import { type VerifyReport, verifyExit } from '../../src/verify/report.ts';
 import { type VerifyProgress, verify } from '../../src/verify/verify.ts';
 import { applyWall } from '../../src/wall/apply.ts';
+import { runtimeSql } from '../../src/wall/runtime.ts';
+import { changeSeal } from '../../src/wall/seal/change-seal.ts';
 import { hasPgBouncer, startPgBouncer } from './pgbouncer.ts';
 import { createSoundDatabase, type SoundDatabase } from './sound-database.ts';
 
@@ -12,6 +14,15 @@ let sound: SoundDatabase;
 beforeAll(async () => {
   sound = await createSoundDatabase();
 });
+
+function notPassed({ checks }: Pick<VerifyReport, 'checks'>): string[] {
+  return checks.filter((check) => check.outcome !== 'pass').map((check) => `${check.rule} ${check.outcome}`);
+}
+
+/** The runtime as a role that may or may not protect the context installs it. */
+async function installRuntime(isProtected: boolean): Promise<void> {
+  for (const statement of runtimeSql({ keyType: 'uuid', isProtected })) await sound.database.query(statement);
+}
 
 const options = () => ({ model: sound.model, adminUrl: sound.database.url, appUrl: sound.appUrl, systemUrl: sound.systemUrl });
 
@@ -21,7 +32,7 @@ describe('a walled database', () => {
     const report = await verify({ ...options(), onProgress: ({ stage }) => stages.add(stage) });
     expect(report.findings).toEqual([]);
     expect(report.couldNotRun).toEqual([]);
-    expect(report.checks.filter((check) => check.outcome !== 'pass')).toEqual([]);
+    expect(notPassed(report)).toEqual(['escape.seal not applicable']);
     expect(report.checks.find((check) => check.rule === 'read.rows')?.targets).toBe(11);
     expect(report.suite.map(({ name, outcome }) => `${outcome} ${name}`)).toEqual([
       'pass Customers reject null tenant_id',
@@ -35,6 +46,36 @@ describe('a walled database', () => {
     ]);
     expect([...stages]).toEqual(['catalog', 'data', 'direct']);
     expect(verifyExit(report)).toBe(0);
+  });
+
+  it('is sound when it is sealed, and then no SQL of the application can name another tenant', async () => {
+    const client = new pg.Client(sound.database.url);
+    await client.connect();
+    const actor = { kind: 'operator', id: 'test' } as const;
+    try {
+      for (const kind of ['rotate', 'on'] as const) await changeSeal(client, sound.model, { kind }, { actor });
+      const report = await verify(options());
+      expect(report.findings).toEqual([]);
+      expect(report.couldNotRun).toEqual([]);
+      expect(notPassed(report)).toEqual([]);
+      expect(report.residuals.map(({ id }) => id)).not.toContain('residual.unsealed-context');
+    } finally {
+      await changeSeal(client, sound.model, { kind: 'off' }, { actor });
+      await client.end();
+    }
+  });
+
+  it('is sound where the context cannot be protected, and says what that leaves', async () => {
+    await installRuntime(false);
+    try {
+      const report = await verify(options());
+      expect(report.findings).toEqual([]);
+      expect(report.couldNotRun).toEqual([]);
+      expect(notPassed(report)).toEqual(['escape.context not applicable', 'escape.seal not applicable']);
+      expect(report.residuals.find(({ id }) => id === 'residual.unsealed-context')?.message).toContain('any role may set');
+    } finally {
+      await installRuntime(true);
+    }
   });
 
   it('names the risks that stay, with what they concern here', async () => {
@@ -304,7 +345,7 @@ describe.runIf(hasPgBouncer || process.env['PARTYWALL_NO_SKIPS'] === '1')('throu
       expect(report.findings).toEqual([]);
       expect(report.couldNotRun).toEqual([]);
       const pooled = report.checks.filter((check) => check.surface === 'pooler');
-      expect(pooled.filter((check) => check.outcome !== 'pass')).toEqual([]);
+      expect(notPassed({ checks: pooled })).toEqual(['escape.seal not applicable']);
       expect(pooled).toHaveLength(report.checks.filter((check) => check.surface === 'direct').length);
       expect(report.residuals.map((residual) => residual.id)).toContain('residual.pooler-state');
     } finally {
@@ -319,10 +360,15 @@ describe.runIf(hasPgBouncer || process.env['PARTYWALL_NO_SKIPS'] === '1')('throu
       await careless.connect();
       await careless.query('select set_config($1, $2, false)', ['partywall.tenant_id', sound.tenants[0]]);
       await careless.end();
-      const report = await verify({ ...options(), poolerUrl: pooler.urlOf(sound.appUrl), only: ['session.leftover-context'] });
+      const only = ['session.leftover-context'] as const;
+      // Where it is protected, what somebody left is no context.
+      expect((await verify({ ...options(), poolerUrl: pooler.urlOf(sound.appUrl), only })).findings).toEqual([]);
+      await installRuntime(false);
+      const report = await verify({ ...options(), poolerUrl: pooler.urlOf(sound.appUrl), only });
       expect(report.findings.map(({ rule, evidence }) => `${rule} ${evidence}`)).toEqual(['session.leftover-context through the pooler']);
       expect(report.checks.map((check) => `${check.surface} ${check.outcome}`)).toEqual(['direct pass', 'pooler fail']);
     } finally {
+      await installRuntime(true);
       await pooler.stop();
     }
   });
