@@ -206,6 +206,13 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       finds: ['runtime.phase schema partywall'],
     },
   ],
+  'runtime.observing': [
+    {
+      name: 'that a roll-out observes',
+      break: [`insert into partywall.facts (name, value) values ('rollout_observing', 'true')`],
+      finds: ['runtime.observing schema partywall'],
+    },
+  ],
   'runtime.function-changed': [
     {
       name: 'an IMMUTABLE helper',

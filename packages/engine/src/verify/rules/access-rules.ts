@@ -185,6 +185,12 @@ export const accessRules = {
     explains: 'Contract has not been recorded: walled pools trust the list of walled tables that it leaves.',
     fix: 'Run `partywall apply --phase contract`.',
   },
+  'runtime.observing': {
+    severity: 'medium',
+    title: 'The wall holds for everybody',
+    explains: 'In mode observe nothing is refused: what verify finds here holds for tenants that are enforced.',
+    fix: 'Run `partywall rollout status`, then `partywall rollout enforce` when the counts allow it.',
+  },
   'runtime.function-changed': {
     severity: 'critical',
     title: 'The functions of the wall are as installed',

@@ -2,6 +2,7 @@ import type { DatabaseFunction } from '../../catalog/catalog.ts';
 import { eventTrigger, registerTrigger, registerTriggerName } from '../../wall/derive-sql.ts';
 import { operationsSql } from '../../wall/operations-sql.ts';
 import { putBackSql } from '../../wall/quarantine.ts';
+import { observingFact } from '../../wall/runtime/rollout-sql.ts';
 import { appFunctions, runtimeSql, sealedFact, unsealedFunctions } from '../../wall/runtime.ts';
 import { type Finding, finding } from '../finding.ts';
 import { granteeText, installedContext, reached, type StaticFacts } from './static-facts.ts';
@@ -24,6 +25,9 @@ export function runtimeRules(facts: StaticFacts): Finding[] {
     findings.push(
       finding('runtime.phase', 'schema partywall', `the wall is in phase ${JSON.stringify(runtime.facts['phase'] ?? null)}; contract has not been recorded`),
     );
+  }
+  if (runtime.facts?.[observingFact] === true) {
+    findings.push(finding('runtime.observing', 'schema partywall', 'a roll-out observes tenants: processes that follow it serve them past the wall'));
   }
   return findings;
 }

@@ -32,6 +32,9 @@ export const observePolicyName = 'partywall_observe';
 /** Fact with the walled tables and their tenant columns, as the last change of a mode found them: `[{schema, name, column}]`. */
 export const rolloutTablesFact = 'rollout_tables';
 
+/** Fact, true while tenants are observed, for verify. */
+export const observingFact = 'rollout_observing';
+
 /** What the application may call. */
 export const rolloutAppFunctions = ['rollout_state(text)', 'rollout_tables()'] as const;
 
