@@ -3,6 +3,7 @@ import { changed, type ModelDifference, migrationHint } from './difference.ts';
 import { sameKeyFamily } from './key-types.ts';
 import { governing } from './listed-tables.ts';
 import type { Path, ScopedRule, TenancyModel } from './model.ts';
+import { differencesOfUnitColumn } from './unit.ts';
 
 const lineHint = 'correct its line in partywall.config.ts, or run `partywall init --update`';
 
@@ -15,6 +16,7 @@ export function differencesOfScoped(model: TenancyModel, catalog: Catalog, relat
   return [
     ...differencesOfColumn(model, catalog, relation, rule),
     ...rule.paths.flatMap((path) => differencesOfPath(catalog, relation, path)),
+    ...differencesOfUnitColumn(model, catalog, relation, rule),
     ...[...rule.uniques.keys()]
       .filter((name) => !relation.indexes.some((index) => index.unique && (index.name === name || index.constraint === name)))
       .map((name) => changed(relation.table, `has no unique constraint or index ${name}, which the model names`, lineHint)),

@@ -7,6 +7,7 @@ import { governing, listedTables } from './listed-tables.ts';
 import type { TableRule, TenancyModel } from './model.ts';
 import { partsOf, type TableName } from './table-name.ts';
 import { generalTenantColumn, tenantColumnNames } from './tenant-columns.ts';
+import { differencesOfUnitTable } from './unit.ts';
 import { compact } from './words.ts';
 
 export interface CheckOptions {
@@ -19,6 +20,7 @@ export function checkModel(model: TenancyModel, catalog: Catalog, options: Check
   const comparison: Comparison = { model, catalog, words: tenantWords(model, catalog) };
   const differences = [
     ...differencesOfRoot(model, catalog),
+    ...differencesOfUnitTable(model, catalog),
     ...[...model.tables].flatMap(([table, rule]) => differencesOfRule(comparison, table, rule)),
     ...unlisted(comparison),
     ...missing(catalog, options.expected ?? []),

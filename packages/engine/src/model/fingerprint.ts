@@ -6,9 +6,11 @@ import type { TableRule, TenancyModel } from './model.ts';
  * Reasons and waivers are not part of it, they change no table.
  */
 export function modelFingerprint(model: TenancyModel): string {
-  const { tenant, column, schemas, roles, tables, bootstrap } = model;
+  const { tenant, unit, column, schemas, roles, tables, bootstrap } = model;
   const facts = [
     ['tenant', tenant.table, tenant.key, tenant.status ? [tenant.status.column, sorted(Object.entries(tenant.status.values))] : null],
+    // Left out where there is none, so that models without units keep the hash they had.
+    ...(unit ? [['unit', unit.table, unit.key]] : []),
     ['column', column],
     ['schemas', [...schemas].sort()],
     ['roles', roles.owner, roles.app, roles.system, roles.service],
@@ -22,7 +24,14 @@ function factsOf(rule: TableRule): readonly unknown[] {
   switch (rule.scope) {
     case 'scoped':
       // The order of paths is the order in which they are tried, so it stays.
-      return [rule.scope, rule.column, rule.added, rule.paths.map(({ table, columns, references }) => [table, columns, references]), sorted([...rule.uniques])];
+      return [
+        rule.scope,
+        rule.column,
+        rule.added,
+        rule.paths.map(({ table, columns, references }) => [table, columns, references]),
+        sorted([...rule.uniques]),
+        ...(rule.unit === undefined ? [] : [rule.unit]),
+      ];
     case 'shared':
     case 'platform':
       return [rule.scope, rule.access];

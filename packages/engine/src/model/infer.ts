@@ -87,6 +87,8 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
         profile: existing?.tenant.table === root.table ? existing.tenant.profile : control.profile,
         why: existing?.tenant.why ?? root.why,
       },
+      // Proposed by `unitProposal` alone: whether a person works in one unit at a time is nothing that a schema says.
+      unit: existing?.unit,
       column: added.name,
       schemas: existing ? [...new Set([...existing.schemas, ...schemas])] : schemas,
       roles: existing?.roles ?? wallRoles(catalog, listed, root.table),

@@ -13,6 +13,7 @@ import {
   tableReference as table,
 } from './control.ts';
 import { parseTableName, type TableName } from './table-name.ts';
+import { refuseUnitContradictions, type UnitTable, unitConfig } from './unit.ts';
 
 /**
  * The tenancy model: which table is the tenant, and for every other table whether it is scoped, shared or the platform's own.
@@ -21,6 +22,8 @@ import { parseTableName, type TableName } from './table-name.ts';
  */
 export interface TenancyModel {
   readonly tenant: TenantRoot;
+  /** The second-level scope inside a tenant, where the application has one. */
+  readonly unit: UnitTable | undefined;
   /** Name of the tenant columns that Partywall adds. */
   readonly column: string;
   /** Schemas whose tables must all be classified. */
@@ -75,6 +78,8 @@ export interface ScopedRule {
   readonly paths: readonly Path[];
   /** For each unique index or constraint without the tenant column, whether it means one value per tenant or one in all. */
   readonly uniques: ReadonlyMap<string, 'per tenant' | 'global'>;
+  /** The column that says to which unit a row belongs; NULL in it: to the tenant as a whole. */
+  readonly unit?: string | undefined;
   readonly why: string | undefined;
 }
 
@@ -136,6 +141,8 @@ const ruleConfig = z.discriminatedUnion('scope', [
     /** Given: Partywall adds the column and derives it this way; an empty list leaves the bootstrap tenant as its only source. */
     through: z.union([pathConfig, z.array(pathConfig)]).optional(),
     uniques: z.record(z.string(), z.enum(['per tenant', 'global'])).optional(),
+    /** The column that holds the unit, a key of the table that the top-level `unit` names. */
+    unit: column.optional(),
     why,
   }),
   z.strictObject({ scope: z.literal('shared'), access: z.enum(['read', 'write']).optional(), why }),
@@ -151,6 +158,7 @@ const configSchema = z.strictObject({
     profile: profileConfig.optional(),
     why,
   }),
+  unit: unitConfig.optional(),
   column: column.optional(),
   schemas: z.array(z.string().min(1)).min(1).optional(),
   roles: z.strictObject({ owner: column, app: column, system: column, service: column, operator: column.optional() }),
@@ -195,6 +203,7 @@ export function parseModel(config: unknown): TenancyModel {
       profile: written.tenant.profile ?? {},
       why: written.tenant.why,
     },
+    unit: written.unit,
     column: addedColumn,
     schemas: written.schemas ?? ['public'],
     roles: written.roles,
@@ -223,6 +232,7 @@ function toRule(rule: z.output<typeof ruleConfig>, addedColumn: string, name: Ta
         added: rule.through !== undefined,
         paths: through.map((path) => toPath(path, name)),
         uniques: new Map(Object.entries(rule.uniques ?? {})),
+        unit: rule.unit,
         why: rule.why,
       };
     }
@@ -275,6 +285,7 @@ function refuseContradictions(model: TenancyModel): void {
       }
     }
   }
+  refuseUnitContradictions(model);
   derivationOrder(model);
 }
 

@@ -27,7 +27,7 @@ export interface RenderOptions {
  */
 export function renderConfig(inferred: InferredModel, options: RenderOptions = {}): string {
   const { model, why } = inferred;
-  const { tenant, roles } = model;
+  const { tenant, unit, roles } = model;
   const status =
     tenant.status &&
     object([
@@ -48,6 +48,7 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
         true,
       ),
     },
+    ...(unit ? [{ key: 'unit', value: object(Object.entries(unit)) }] : []),
     { key: 'column', value: model.column, comment: why.column },
     { key: 'schemas', value: model.schemas, comment: why.schemas },
     {
@@ -155,6 +156,7 @@ export function ruleSource(rule: TableRule, addedColumn: string, uniqueWhy: Read
           ['scope', 'scoped'],
           ['column', rule.added && rule.column === addedColumn ? undefined : rule.column],
           ['through', rule.added ? (rule.paths.length === 1 ? rule.paths.map(pathSource)[0] : rule.paths.map(pathSource)) : undefined],
+          ['unit', rule.unit],
           ['uniques', uniques.length > 0 ? { entries: uniques, open: true } : undefined],
           ['why', rule.why],
         ],

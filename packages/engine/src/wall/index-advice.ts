@@ -37,11 +37,23 @@ export async function adviseIndexes(client: pg.ClientBase, model: TenancyModel):
     'select to_char(stats_reset at time zone \'UTC\', \'YYYY-MM-DD"T"HH24:MI:SS"Z"\') as since from pg_catalog.pg_stat_database where datname = current_database()',
   );
   return {
-    missing: [...planned, ...cascadeIndexes(wanted)],
+    missing: [...planned, ...unitIndexes(wanted), ...cascadeIndexes(wanted)],
     unused: await unusedIndexes(client, wanted),
     slow: await slowQueries(client, wanted),
     since: rows[0]?.since ?? undefined,
   };
+}
+
+/** What an application asks of one unit names the unit, and reads all of the tenant's rows where no index knows both. */
+function unitIndexes(wanted: WantedWall): IndexAdvice['missing'] {
+  return [...wanted.tables.values()].flatMap(({ relation, column, unit }) => {
+    // The key of the units themselves is led by a key of its own; a partition's indexes are its parent's.
+    if (!unit || relation.isPartition || relation.table === wanted.unitTable) return [];
+    const isLed = relation.indexes.some((index) => index.valid && !index.predicate && index.columns[0] === column && index.columns[1] === unit.column);
+    if (isLed) return [];
+    const statement = `create index concurrently on ${quoted(relation.table)} (${identList([column, unit.column])})`;
+    return [{ table: relation.table, reason: 'reads inside a unit are by tenant and unit', statement }];
+  });
 }
 
 /** A foreign key that cascades reads its table for every deleted parent: without an index on its columns, all of it. */

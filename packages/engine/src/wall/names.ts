@@ -34,5 +34,20 @@ export function isWallName(name: string, kinds: readonly WallNameKind[] = wallNa
 
 /** Name of the canonical policy: a policy of this name has this body, and a changed body needs another name. */
 export function policyName(body: string): string {
-  return `partywall_${createHash('sha256').update(body).digest('hex').slice(0, 12)}`;
+  return `partywall_${bodyHash(body)}`;
+}
+
+/** The same for the policies of units. */
+export function unitPolicyName(body: string): string {
+  return `${unitPolicyPrefix}${bodyHash(body)}`;
+}
+
+export function isUnitPolicyName(name: string): boolean {
+  return name.startsWith(unitPolicyPrefix);
+}
+
+const unitPolicyPrefix = 'partywall_unit_';
+
+function bodyHash(body: string): string {
+  return createHash('sha256').update(body).digest('hex').slice(0, 12);
 }

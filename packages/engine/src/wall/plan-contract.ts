@@ -1,4 +1,4 @@
-import type { Catalog, Relation } from '../catalog/catalog.ts';
+import type { Catalog, Policy, Relation } from '../catalog/catalog.ts';
 import { ident } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
@@ -14,6 +14,7 @@ import { recordReplaced } from './replaced.ts';
 import { observePolicyName } from './runtime/rollout-sql.ts';
 import { sameExpression, tenantColumn, tenantDefault, type WantedTable, type WantedWall } from './shape.ts';
 import { isBuiltUnderLock, usingClause } from './shape-keys.ts';
+import { createUnitPolicy, isUnitPolicy } from './unit-policies.ts';
 
 /**
  * Contract, in this order: defaults change over from parents to the context, so that nothing is refused to the application, which is in
@@ -101,7 +102,7 @@ function isConstant(expression: string | undefined): boolean {
 }
 
 function policySteps(table: WantedTable): WallStep[] {
-  const { relation, policy } = table;
+  const { relation, policy, unit } = table;
   const name = quoted(relation.table);
   const live = relation.policies.find((candidate) => candidate.name === policy.name);
   const right =
@@ -110,21 +111,34 @@ function policySteps(table: WantedTable): WallStep[] {
     live.roles.join() === 'public' &&
     sameExpression(live.using, policy.stored) &&
     sameExpression(live.check, policy.stored);
-  // A table that a roll-out has opened stays open until it is enforced.
-  const stale = relation.policies.filter(
-    (candidate) => candidate.name.startsWith('partywall_') && candidate.name !== observePolicyName && !(candidate.name === policy.name && right),
+  const missing = (unit?.policies ?? []).filter(
+    (wanted) => !relation.policies.some((candidate) => candidate.name === wanted.name && isUnitPolicy(candidate, wanted)),
   );
-  if (right && stale.length === 0 && relation.rls && relation.rlsForced) return [];
+  const keeps = (candidate: Policy): boolean =>
+    (candidate.name === policy.name && right) ||
+    (unit?.policies.some((wanted) => wanted.name === candidate.name && !missing.includes(wanted)) ?? false) ||
+    // A table that a roll-out has opened stays open until it is enforced.
+    candidate.name === observePolicyName;
+  const stale = relation.policies.filter((candidate) => candidate.name.startsWith('partywall_') && !keeps(candidate));
+  if (right && missing.length === 0 && stale.length === 0 && relation.rls && relation.rlsForced) return [];
   const isFirst = !relation.policies.some((candidate) => candidate.name.startsWith('partywall_'));
   const before = `${relation.rls ? 'enabled' : ''}${relation.rlsForced ? ' forced' : ''}`;
   return [
-    contractStep(table, 'policy', 'force the policy', `a row is there for the tenant in ${table.column} alone`, 'brief', [
-      ...(isFirst && before !== '' ? [recordReplaced({ table: relation.table, name: 'row level security', kind: 'row security', definition: before })] : []),
-      ...stale.map((candidate) => `drop policy ${ident(candidate.name)} on ${name}`),
-      ...(right ? [] : [`create policy ${ident(policy.name)} on ${name} using (${policy.expression}) with check (${policy.expression})`]),
-      `alter table ${name} enable row level security`,
-      `alter table ${name} force row level security`,
-    ]),
+    contractStep(
+      table,
+      'policy',
+      'force the policy',
+      `a row is there for the tenant in ${table.column} alone${unit === undefined ? '' : `, inside a unit for the one in ${unit.column}`}`,
+      'brief',
+      [
+        ...(isFirst && before !== '' ? [recordReplaced({ table: relation.table, name: 'row level security', kind: 'row security', definition: before })] : []),
+        ...stale.map((candidate) => `drop policy ${ident(candidate.name)} on ${name}`),
+        ...(right ? [] : [`create policy ${ident(policy.name)} on ${name} using (${policy.expression}) with check (${policy.expression})`]),
+        ...missing.map((wanted) => createUnitPolicy(name, wanted)),
+        `alter table ${name} enable row level security`,
+        `alter table ${name} force row level security`,
+      ],
+    ),
   ];
 }
 

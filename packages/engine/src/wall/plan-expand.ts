@@ -11,9 +11,11 @@ import { wallName } from './names.ts';
 import { operationsSql } from './operations-sql.ts';
 import type { Backfill, StepAction, WallStep } from './plan.ts';
 import { roleStatements } from './roles.ts';
+import { jobGrants } from './runtime/jobs-sql.ts';
 import { observerGrants } from './runtime/rollout-sql.ts';
 import { runtimeGrants, runtimeLock, runtimeSql } from './runtime.ts';
 import { tenantColumn, type WantedTable, type WantedUnique, type WantedWall } from './shape.ts';
+import { liveUnitPolicies } from './unit-policies.ts';
 
 /**
  * Expand, in this order: roles and schema `partywall`; new nullable columns with the triggers that fill them; the backfill, each
@@ -22,6 +24,7 @@ import { tenantColumn, type WantedTable, type WantedUnique, type WantedWall } fr
  */
 export function planExpand(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
   return [
+    ...unitSteps(catalog, wanted),
     ...runtimeSteps(model, catalog, wanted),
     ...columnSteps(model, catalog, wanted),
     ...backfillSteps(model, catalog, wanted).filter((step) => step.table === undefined || !isPassed(step.table, catalog)),
@@ -29,6 +32,24 @@ export function planExpand(model: TenancyModel, catalog: Catalog, wanted: Wanted
     ...grantSteps(model, catalog, wanted),
     ...settleSteps(model, catalog, wanted),
   ];
+}
+
+/** Policies of units that the model no longer has go before `partywall.unit_id()`, on which they depend, changes its type. */
+function unitSteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
+  if (wanted.context.unitType !== undefined) return [];
+  return [...catalog.relations.values()].flatMap((relation) => {
+    const drops = liveUnitPolicies(relation).map(({ name }) => `drop policy ${ident(name)} on ${quoted(relation.table)}`);
+    if (drops.length === 0) return [];
+    return {
+      id: `expand/units/${relation.table}`,
+      phase: 'expand' as const,
+      table: relation.table,
+      title: 'lift the policies of units',
+      reason: 'the model has no units',
+      lock: 'brief' as const,
+      action: transaction(drops),
+    };
+  });
 }
 
 /** Fingerprint of all that is installed in schema `partywall`, kept in its facts: an older runtime is installed over. */
@@ -58,6 +79,7 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
     `grant select on partywall.orphaned_data_summary to ${ident(system)}`,
     `grant execute on function partywall.orphaned_rows() to ${ident(system)}`,
     ...observerGrants(system),
+    ...jobGrants(system),
     ...register,
   ];
   const fingerprint = runtimeFingerprint(statements);

@@ -6,6 +6,7 @@ import { shapeBlockers } from './blockers.ts';
 import type { ContextForm } from './context-sql.ts';
 import { policyName, wallName } from './names.ts';
 import { isSameKey, referencedColumns, wantedForeignKey, wantedKeys, wantedUniques } from './shape-keys.ts';
+import { unitBlockers, unitColumnFor, unitTypeOf, type WantedUnit, wantedUnitPolicies } from './unit-policies.ts';
 
 /**
  * The wall that a model asks for on a live catalog, as a value: what each scoped table must have, not how to get there. The plan
@@ -14,6 +15,8 @@ import { isSameKey, referencedColumns, wantedForeignKey, wantedKeys, wantedUniqu
 export interface WantedWall {
   /** Type of the tenant key as schema `partywall` uses it: every textual type is `text`. */
   readonly keyType: KeyType;
+  /** The table of the units, where the model has them. */
+  readonly unitTable: TableName | undefined;
   /** How contexts are kept. */
   readonly context: ContextForm;
   /** The root and every scoped table, partition and inheritance child; parents before what derives from them. */
@@ -43,6 +46,8 @@ export interface WantedTable {
   /** Partywall adds the column on this very table (partitions and children get it from their parent). */
   readonly adds: boolean;
   readonly policy: WantedPolicy;
+  /** What narrows it inside a unit; undefined where its rows are the tenant's in every unit. */
+  readonly unit: WantedUnit | undefined;
   /** Unique keys that lead with the tenant: for the primary key, and for what foreign keys reference. */
   readonly keys: readonly WantedKey[];
   /** A plain index on the tenant column, wanted where no key leads with it. */
@@ -115,22 +120,28 @@ export function wantedWall(model: TenancyModel, catalog: Catalog): WantedWall {
   if (!root || !rootColumn) {
     const missing = root ? `has no column ${ident(model.tenant.key)}` : 'is not in the database';
     const blockers = [{ table: model.tenant.table, message: `the tenant root ${missing}` }];
-    return { keyType: 'text', context: contextForm('text', catalog), tables: new Map(), views: [], blockers, residuals };
+    return {
+      keyType: 'text',
+      unitTable: undefined,
+      context: { keyType: 'text', isProtected: catalog.protectsContext },
+      tables: new Map(),
+      views: [],
+      blockers,
+      residuals,
+    };
   }
   const scoped = scopedRelations(model, catalog, rootColumn);
-  const blockers = shapeBlockers(model, catalog, scoped, { relation: root, key: rootColumn });
+  const blockers = [...shapeBlockers(model, catalog, scoped, { relation: root, key: rootColumn }), ...unitBlockers(model, catalog, scoped)];
   const referenced = referencedColumns(scoped);
   const tables = new Map<TableName, WantedTable>();
   for (const table of deriveOrder(scoped)) {
     const entry = scoped.get(table);
-    if (entry) tables.set(table, wantedTable(entry, { scoped, referenced: referenced.get(table) ?? [], root, residuals }));
+    const unit = entry?.rule && unitColumnFor(model, catalog, entry.relation, entry.rule);
+    if (entry) tables.set(table, wantedTable(entry, { unit, scoped, referenced: referenced.get(table) ?? [], root, residuals }));
   }
   const keyType = keyTypeOf(rootColumn.type) ?? 'text';
-  return { keyType, context: contextForm(keyType, catalog), tables, views: scopedViews(catalog, scoped), blockers, residuals };
-}
-
-function contextForm(keyType: KeyType, catalog: Catalog): ContextForm {
-  return { keyType, isProtected: catalog.protectsContext };
+  const context: ContextForm = { keyType, unitType: unitTypeOf(model, catalog), isProtected: catalog.protectsContext };
+  return { keyType, unitTable: model.unit?.table, context, tables, views: scopedViews(catalog, scoped), blockers, residuals };
 }
 
 /** A relation that holds tenants' rows, or the root (no rule). */
@@ -158,7 +169,7 @@ function scopedRelations(model: TenancyModel, catalog: Catalog, rootColumn: Colu
 
 function wantedTable(
   entry: ScopedRelation,
-  around: { scoped: Scoped; referenced: readonly (readonly string[])[]; root: Relation; residuals: Note[] },
+  around: { unit: string | undefined; scoped: Scoped; referenced: readonly (readonly string[])[]; root: Relation; residuals: Note[] },
 ): WantedTable {
   const { relation, rule, column } = entry;
   const isChild = relation.parents.some((parent) => around.scoped.has(parent));
@@ -172,6 +183,7 @@ function wantedTable(
     columnType: entry.type,
     adds: rule?.added === true && !isChild,
     policy: wantedPolicy(column, entry.type),
+    unit: around.unit === undefined ? undefined : wantedUnitPolicies(relation, around.unit),
     keys,
     index: !rule || led ? undefined : wallName('index', relation.name, relation.schema, column),
     rootKey: !rule || relation.isPartition ? undefined : wallName('root', relation.name, relation.schema, column),
