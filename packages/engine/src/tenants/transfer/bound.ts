@@ -34,7 +34,7 @@ export function boundSql(model: TenancyModel): string[] {
     `create function ${boundName}(tenant text, statement text, path text default '') returns bigint language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set row_security = on as ${dollarQuote(boundBody)}`,
     `grant usage on schema partywall to ${role}`,
-    `grant execute on function partywall.tenant_id(), partywall.no_context() to ${role}`,
+    `grant execute on function partywall.tenant_id(), partywall.unit_id(), partywall.no_context() to ${role}`,
     `grant create on schema partywall_control to ${role}`,
   ];
 }
