@@ -11,8 +11,8 @@ export type SystemPoolConfig = Omit<pg.PoolConfig, 'Client'>;
  * A pool for what belongs to no tenant and needs the tenants' tables all the same: seeds, imports, jobs over all tenants, reports to
  * the platform's owner. It has a login of its own, the system role of the model, whom no policy binds, so nothing here is filtered.
  *
- * Each statement must be sent inside `system(purpose, fn)`, which counts it by purpose (`systemUses`): outside any context and inside
- * a tenant's it is refused before it is sent. A login that the wall binds is refused too: it would read nothing and report success.
+ * Each statement must be sent, and each connection taken, inside `system(purpose, fn)`, which counts it by purpose (`systemUses`): outside
+ * any context and inside a tenant's it is refused before anything is sent. A login that the wall binds is refused too: it would read nothing and report success.
  *
  * @example
  * const systemPool = createSystemPool({ connectionString: process.env.SYSTEM_DATABASE_URL, max: 2 });
@@ -56,8 +56,11 @@ class SystemPool extends pg.Pool {
   override connect(): Promise<pg.PoolClient>;
   override connect(callback: Connected): void;
   override connect(callback?: Connected): Promise<pg.PoolClient> | undefined {
-    if (!callback) return super.connect();
-    super.connect(bindCallback(callback));
+    // Refused here and not only with the first statement: a library that loses a connection whose BEGIN is refused would lose one each time.
+    const refusal = refusalHere();
+    if (!callback) return refusal ? Promise.reject(refusal) : super.connect();
+    if (refusal) process.nextTick(callback, refusal, undefined, () => undefined);
+    else super.connect(bindCallback(callback));
     return undefined;
   }
 
@@ -112,7 +115,7 @@ class SystemClient extends pg.Client {
   }
 }
 
-/** Why a statement of the running code is not sent. */
+/** Why a statement of the running code is not sent, and no connection taken for it. */
 function refusalHere(): WallError | undefined {
   const scope = currentScope();
   if (scope?.kind === 'system' || scope?.kind === 'setup') return undefined;

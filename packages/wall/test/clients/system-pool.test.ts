@@ -63,6 +63,21 @@ describe('the system pool', async () => {
     });
   }
 
+  test('hands out no connection without a purpose, to a promise or a callback, and keeps none', async () => {
+    const taken = () => new Promise((resolve, reject) => pool.connect((error, client) => (error ? reject(error) : resolve(client))));
+    for (const take of [() => pool.connect(), taken]) {
+      expect(await failure(take())).toBeInstanceOf(StatementRefusedError);
+      expect(await run({ tenant: tenant(1) }, () => failure(take()))).toBeInstanceOf(StatementRefusedError);
+    }
+    expect(pool.idleCount).toBe(pool.totalCount);
+  });
+
+  test('refuses what is sent on a connection after its purpose has ended', async () => {
+    const client = await system('take', () => pool.connect());
+    expect(await failure(client.query(count))).toBeInstanceOf(StatementRefusedError);
+    client.release();
+  });
+
   test('needs no purpose for what sets a connection up', async () => {
     const seen: string[] = [];
     const own = createSystemPool({
@@ -80,7 +95,7 @@ describe('the system pool', async () => {
   });
 
   test('goes on in the context of who waited for a connection', async () => {
-    const taken = await Promise.all([pool.connect(), pool.connect()]);
+    const taken = await system('hold', () => Promise.all([pool.connect(), pool.connect()]));
     const waiting = system(
       'waiting',
       () => new Promise<pg.QueryResult>((resolve, reject) => pool.query(count, (error, result) => (error ? reject(error) : resolve(result)))),
