@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { StatementRefusedError, TenantContextError } from './errors.ts';
+import type { Visit } from './jobs/visit.ts';
 
 type Id = string | number | bigint;
 
@@ -16,13 +17,14 @@ export interface TenantContext {
 /**
  * What a statement runs for. `system` is work that belongs to no tenant and says so; `setup` are the statements that an
  * application or library sends on a new connection, before anybody works on it. `none` is a statement outside any context that a roll-out
- * lets through.
+ * lets through. `visit` is the turn in a job that the statement belongs to.
  */
-export type Scope =
+export type Scope = { readonly visit?: Visit | undefined } & (
   | { readonly kind: 'tenant'; readonly tenant: string; readonly unit?: string | undefined; readonly context: TenantContext }
   | { readonly kind: 'system'; readonly purpose: string }
   | { readonly kind: 'setup' }
-  | { readonly kind: 'none' };
+  | { readonly kind: 'none' }
+);
 
 /** Purposes counted apart; what comes after shares one line, so that a purpose made from data cannot fill the memory. */
 const systemPurposesMax = 1_000;
@@ -51,6 +53,7 @@ export function run<Result>(context: TenantContext, fn: () => Result | PromiseLi
     tenant: String(tenant),
     unit: unit === undefined ? undefined : String(unit),
     context: Object.freeze({ ...context }),
+    visit: storage.getStore()?.visit,
   };
   return storage.run(scope, async () => await fn());
 }
@@ -80,7 +83,7 @@ export function system<Result>(purpose: string, fn: () => Result | PromiseLike<R
   }
   const counted = uses.has(purpose) || uses.size < systemPurposesMax ? purpose : otherPurposes;
   uses.set(counted, (uses.get(counted) ?? 0) + 1);
-  return storage.run({ kind: 'system', purpose }, async () => await fn());
+  return storage.run({ kind: 'system', purpose, visit: storage.getStore()?.visit }, async () => await fn());
 }
 
 /** How often each purpose has entered the system context in this process. */

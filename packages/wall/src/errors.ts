@@ -93,6 +93,36 @@ export const wallErrors = {
     message: 'too many attempts on other tenants came from this address',
     hint: 'wait as long as Retry-After says; an operator lifts it with `partywall attempts unblock`',
   },
+  signature_refused: {
+    sqlstate: null,
+    status: 401,
+    message: 'the message carries no signature that holds, or one of another time',
+    hint: 'sign id, timestamp and the body as it is sent, with a current secret and a clock that is right',
+  },
+  message_too_large: {
+    sqlstate: null,
+    status: 413,
+    message: 'the body of the message is larger than this endpoint takes',
+    hint: 'send less, or raise `bodyBytesMax`',
+  },
+  message_in_progress: {
+    sqlstate: null,
+    status: 409,
+    message: 'the message is being worked on',
+    hint: 'send it again later, as Retry-After says: it is taken again where that work fails',
+  },
+  job_running: {
+    sqlstate: null,
+    status: 409,
+    message: 'the job is running already, in this process or another one',
+    hint: 'let it end; `partywall jobs show` tells how far it is',
+  },
+  job_interrupted: {
+    sqlstate: null,
+    status: 500,
+    message: 'the run of the job was broken off',
+    hint: 'call it again with the same run key: it goes on with the tenants that were not done',
+  },
 } as const satisfies Record<string, { sqlstate: string | null; status: number; message: string; hint: string }>;
 
 export type WallErrorCode = keyof typeof wallErrors;
@@ -230,6 +260,11 @@ export class StatementRefusedError extends WallError {
 /** A request was refused before its handler ran. The message is made for whoever sent it: no internals, nothing of another tenant. */
 export class RequestRefusedError extends WallError {
   override readonly name = 'RequestRefusedError';
+}
+
+/** A job over all tenants could not run, or not to its end. */
+export class JobError extends WallError {
+  override readonly name = 'JobError';
 }
 
 const bySqlstate: Readonly<Record<string, new (options?: WallErrorOptions) => WallError>> = {

@@ -3,6 +3,7 @@ export { wallErrorOf } from './clients/wall-error-of.ts';
 export { current, run, system, systemUses, type TenantContext, tryCurrent } from './context.ts';
 export {
   CrossTenantError,
+  JobError,
   QuotaExceededError,
   type QuotaNumbers,
   RequestRefusedError,

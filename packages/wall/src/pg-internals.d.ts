@@ -34,11 +34,15 @@ declare module 'pg' {
     readonly _queryQueue: QueuedQuery[];
     /** No query is being answered. */
     readonly readyForQuery: boolean | undefined;
+    /** With these, once connected, the server finds whom to cancel. */
+    readonly processID: number;
+    readonly secretKey: number;
     cancel(client: Client, query: QueuedQuery): void;
     /** The open connection does not keep the process alive. */
     unref(): void;
     _handleReadyForQuery(message: { readonly status: TransactionStatus }): void;
     _handleErrorMessage(message: DatabaseError): void;
+    _handleCommandComplete(message: { readonly text: string }): void;
     _handleNotice(message: DatabaseError): void;
     _handleRowDescription(message: { readonly fields: FieldDef[] }): void;
     _handleDataRow(message: { readonly fields: (string | null)[] }): void;

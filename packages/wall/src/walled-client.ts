@@ -95,7 +95,7 @@ export class WalledClient extends pg.Client {
   #leftover: string | undefined;
   #pooled = false;
   #release: Release | undefined;
-  /** The scope of the query being answered, for its notices. */
+  /** The scope of the query being answered, for its notices and the job that it belongs to. */
   #scope: Scope | undefined;
 
   static {
@@ -192,6 +192,7 @@ export class WalledClient extends pg.Client {
     if (this.#enter.continues(message.status, this.connection)) return;
     this.#watch?.end();
     this[rolloutWatch]?.end();
+    this.#scope?.visit?.answered(this, message.status);
     super._handleReadyForQuery(message);
   }
 
@@ -201,8 +202,16 @@ export class WalledClient extends pg.Client {
   }
 
   override _handleDataRow(message: { readonly fields: (string | null)[] }): void {
-    if (this._activeQuery !== this.#enter) this[rolloutWatch]?.row(message.fields);
+    if (this._activeQuery !== this.#enter) {
+      this[rolloutWatch]?.row(message.fields);
+      this.#scope?.visit?.row();
+    }
     super._handleDataRow(message);
+  }
+
+  override _handleCommandComplete(message: { readonly text: string }): void {
+    if (this._activeQuery !== this.#enter) this.#scope?.visit?.completed(message.text);
+    super._handleCommandComplete(message);
   }
 
   override _handleErrorMessage(message: pg.DatabaseError): void {
@@ -230,6 +239,18 @@ export class WalledClient extends pg.Client {
     } else {
       super._handleNotice(message);
     }
+  }
+
+  /** The connection is not handed to anybody else. */
+  retire(reason: string): void {
+    this.#leftover ??= reason;
+  }
+
+  /** The pool is told that the connection is gone; whoever holds it may hand it back in vain. */
+  abandon(reason: string): void {
+    const release = this.#release;
+    this.#release = () => undefined;
+    release?.(new Error(reason));
   }
 
   [queryInScope](scope: Scope, { config, values, site }: { config: unknown; values: unknown; site?: CallSite | undefined }, callback: Callback): void {
@@ -305,6 +326,8 @@ export class WalledClient extends pg.Client {
         hint: 'a connection that was taken inside the context of a placed tenant serves tenants alone',
       });
     }
+    const ended = scope.visit?.refusal();
+    if (ended) return ended;
     const statement = classify(text);
     const watched = { query, text, scope, site, statement, status: this.getTransactionStatus() };
     const decision = this.#decide(watched);
@@ -319,7 +342,8 @@ export class WalledClient extends pg.Client {
     if (query instanceof pg.Query) this.#watch?.begin(text, scope);
     if (statement.leftover !== null && scope.kind !== 'setup') this.#leftover = statement.leftover;
     this[rolloutWatch]?.begin(watched);
-    if (decision === 'plain') return query.submit(connection);
+    scope.visit?.began(this);
+    if (decision === 'plain') return scope.visit ? scope.visit.submit(this, query) : query.submit(connection);
     this.#enter.submitBefore(query, connection, { ...whom(scope), statement });
     return null;
   }

@@ -118,6 +118,7 @@ describe('after contract', () => {
     expect(rows.map(({ name }) => name)).toEqual([
       'partywall.blocked_sources(text[])',
       'partywall.boot_facts()',
+      'partywall.claim_message(bytea,integer,integer)',
       'partywall.enter(text,text)',
       'partywall.enter_sealed(text,text,bigint,integer,bigint,bytea)',
       'partywall.enter_since(text,bigint)',
@@ -126,6 +127,7 @@ describe('after contract', () => {
       'partywall.record_attempt(jsonb)',
       'partywall.rollout_state(text)',
       'partywall.rollout_tables()',
+      'partywall.settle_message(bytea,uuid,boolean)',
       'partywall.stand_in(text,bigint,bytea)',
       'partywall.tenant_id()',
       'partywall.unit_id()',
