@@ -77,7 +77,7 @@ const openPortalWaitMs = 1_000;
  * **Limits.** What a statement does is told by its text. A function of the application's that sets a session setting, takes a session
  * lock or makes a temporary table inside the database is not seen, and its leftovers stay on the connection; nor is a
  * procedure that commits, after which walled tables refuse every read (there is no context left). SQL in the application's own
- * hands can call `set_config('partywall.tenant_id', ...)` where the text does not show it.
+ * hands can enter another tenant where the text does not show it and the database is not sealed.
  */
 export class WalledClient extends pg.Client {
   readonly #gate: Pick<BootGate, 'pass'>;
