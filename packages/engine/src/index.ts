@@ -222,10 +222,16 @@ export { defineTenancy, parseModel, type TableRule, type TenancyConfig, type Ten
 export { patchConfig } from './model/patch-config.ts';
 export { type RenderOptions, renderConfig } from './model/render-config.ts';
 export { parseTableName, quoted, type TableName, tableName } from './model/table-name.ts';
+export { checkRollout, type RolloutCheck } from './rollout/check.ts';
+export type { RolloutFacts } from './rollout/gates.ts';
+export { type Gate, type GateName, gateNames, judgeRollout, type RolloutJudgement, type Verdict } from './rollout/judge.ts';
 export { describeMode, type ModePlan, planChange, type RolloutChange } from './rollout/plan-change.ts';
 export { changeRollout, type SetModeInput, type SetModeOptions, type SetModeReport } from './rollout/set-mode.ts';
+export { readStages, type Stage, stageBefore } from './rollout/stages.ts';
 export { type ModeRow, observes, readModes } from './rollout/state.ts';
 export { latencyPercentile, type ObservedPlace, type RolloutStatus, readTraffic, rolloutStatus, type TrafficSummary } from './rollout/status.ts';
+export { breachText, decideStepBack, type GuardReport, guardRollout, type StepDecision } from './rollout/step-back.ts';
+export { defaultThresholds, readThresholds, setThreshold, type ThresholdName, type Thresholds, thresholdRules } from './rollout/thresholds.ts';
 export { assertControl, type InstallReport, installControl, pendingMigrations } from './schema/install-control.ts';
 export { type OpenStoreOptions, openStore } from './store/open.ts';
 export type { ByteRange, PutOptions, Store, StoreAbilities, StoredObject } from './store/store.ts';

@@ -12,6 +12,7 @@ import { withRetriedLocks } from '../wall/run-step.ts';
 import { observingFact } from '../wall/runtime/rollout-sql.ts';
 import { type WantedWall, wantedWall } from '../wall/shape.ts';
 import { describeMode, type ModePlan, modeStatements, planChange, type RolloutChange, removeMode, setMode } from './plan-change.ts';
+import { noteStage, stageOf } from './stages.ts';
 import { observes, readModes } from './state.ts';
 import { closeTable, modeTarget, openTable, type TableStep, tablesFact, triggerSteps } from './watch-tables.ts';
 
@@ -21,6 +22,8 @@ export interface SetModeInput {
   /** Recorded with the mode, and in the audit log where there is one. */
   readonly actor: Operation['actor'];
   readonly reason?: string | undefined;
+  /** A step that the gates take by themselves: it holds only where the stage is still the one that was judged, and is recorded with what they found. */
+  readonly judged?: { readonly stage: number; readonly at: Date; readonly gates: readonly object[] } | undefined;
 }
 
 export interface SetModeOptions {
@@ -65,11 +68,15 @@ export async function changeRollout(client: pg.ClientBase, input: SetModeInput, 
 
   const plan = await withRetriedLocks('setting a mode', locks, async () => {
     await client.query(changeLock);
-    const decided = planChange(await readModes(client), change);
+    const before = await readModes(client);
+    const { judged } = input;
+    if (judged && stageOf(before) !== judged.stage) return { set: [], removed: [], after: before, reasons: ['somebody has changed the stage since'] };
+    const decided = planChange(before, change);
     if (options.dryRun) return decided;
     const own = target && change.scope === 'table' ? tableMode({ table: target, mode: change.mode }, decided, { model, by }) : [];
     const observing = setFact(observingFact, observes(decided.after.filter(({ scope }) => scope !== 'table')));
     for (const statement of [...modeStatements(decided, by), ...own, observing]) await client.query(statement).catch(explain);
+    if (stageOf(before) !== stageOf(decided.after)) await noteStage(client, { ...by, percent: stageOf(decided.after), judged });
     await record(client, { ...input, change }, decided);
     return decided;
   });
@@ -164,7 +171,7 @@ function tableOf(name: string, wanted: WantedWall): TableName | undefined {
 }
 
 /** In the audit log, where the control plane is installed. */
-async function record(client: pg.ClientBase, { actor, reason, change }: SetModeInput, plan: ModePlan): Promise<void> {
+async function record(client: pg.ClientBase, { actor, reason, change, judged }: SetModeInput, plan: ModePlan): Promise<void> {
   const { rows } = await client.query<{ there: boolean }>("select to_regprocedure('partywall_control.append_audit(jsonb)') is not null as there");
   if (!rows[0]?.there || plan.set.length + plan.removed.length === 0) return;
   await appendAudit(
@@ -175,7 +182,12 @@ async function record(client: pg.ClientBase, { actor, reason, change }: SetModeI
       action: change.scope === 'percent' ? 'rollout.canary' : `rollout.${change.mode}`,
       target: `rollout:${change.scope}`,
       reason,
-      details: { set: plan.set.map(describeMode), removed: plan.removed.slice(0, recordedMax).map(describeMode), removedCount: plan.removed.length },
+      details: {
+        set: plan.set.map(describeMode),
+        removed: plan.removed.slice(0, recordedMax).map(describeMode),
+        removedCount: plan.removed.length,
+        ...(judged && { gates: judged.gates }),
+      },
     },
   );
 }

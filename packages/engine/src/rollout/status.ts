@@ -76,20 +76,33 @@ export async function rolloutStatus(client: pg.ClientBase, input: { readonly mod
 
 /** How the statements of each mode went since then. */
 export async function readTraffic(client: pg.ClientBase | pg.Pool, since: Date): Promise<TrafficSummary[]> {
-  const { rows } = await client.query<{ mode: RolloutMode; queries: number; errors: number; buckets: number[] }>(
-    `select t.mode, sum(t.queries)::float8 as queries, sum(t.errors)::float8 as errors,
-       (select array_agg(b.sum order by b.at) from (select u.at, sum(u.count)::float8 as sum from partywall.rollout_traffic o
-         cross join lateral unnest(o.buckets) with ordinality as u (count, at) where o.mode = t.mode and o.minute >= $1 group by u.at) b) as buckets
-     from partywall.rollout_traffic t where t.minute >= $1 group by t.mode order by t.mode`,
-    [since],
-  );
-  return rows.map(({ mode, queries, errors, buckets }) => ({
+  return (await readBuckets(client, since)).map(({ mode, queries, errors, buckets }) => ({
     mode,
     queries,
     errors,
     p50Ms: latencyPercentile(buckets, 0.5),
     p99Ms: latencyPercentile(buckets, 0.99),
   }));
+}
+
+/** Statements of one mode; `buckets` by `latencyBucketsMs`. */
+export interface ModeTraffic {
+  readonly mode: RolloutMode;
+  readonly queries: number;
+  readonly errors: number;
+  readonly buckets: readonly number[];
+}
+
+/** The statements of each mode in the minutes from `since` on. */
+export async function readBuckets(client: pg.ClientBase | pg.Pool, since: Date): Promise<ModeTraffic[]> {
+  const { rows } = await client.query<ModeTraffic>(
+    `select t.mode, sum(t.queries)::float8 as queries, sum(t.errors)::float8 as errors,
+       (select array_agg(b.sum order by b.at) from (select u.at, sum(u.count)::float8 as sum from partywall.rollout_traffic o
+         cross join lateral unnest(o.buckets) with ordinality as u (count, at) where o.mode = t.mode and o.minute >= $1 group by u.at) b) as buckets
+     from partywall.rollout_traffic t where t.minute >= $1 group by t.mode order by t.mode`,
+    [since],
+  );
+  return rows;
 }
 
 /** Upper bound of the bucket that the share of all statements ends in; null where that is the last one, or there are none. */

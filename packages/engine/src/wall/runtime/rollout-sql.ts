@@ -1,6 +1,7 @@
 import { latencyBucketsMs } from '@partywall/wall';
 import { dollarQuote, ident, literal } from '../../db/sql.ts';
 import { type ContextForm, contextTenant } from '../context-sql.ts';
+import { gatesSql } from './gates-sql.ts';
 
 /**
  * What a roll-out keeps in the database: the modes (`rollout`), what was seen (`rollout_observations`, `rollout_counts`) and how the statements went
@@ -83,6 +84,7 @@ export function rolloutSql(form: ContextForm): string[] {
     observeSql(form),
     observeWriteSql(form),
     reportSql(),
+    ...gatesSql(),
   ];
 }
 
