@@ -34,6 +34,7 @@ describe('imports point one way', () => {
     archive: ['db', 'catalog', 'model', 'wall', 'verify', 'audit', 'metering', 'keyring', 'store', 'durable', 'tenants', 'schema'],
     schema: ['db', 'catalog', 'model', 'wall', 'audit', 'metering', 'tenants'],
     rollout: ['db', 'catalog', 'model', 'wall', 'verify', 'audit', 'metering', 'tenants'],
+    seal: ['db', 'model', 'wall', 'audit'],
   };
 
   const folderOf = (file: string): string => path.posix.relative('packages/engine/src', file).split('/', 1)[0] ?? '';

@@ -7,7 +7,7 @@ import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
 import { passwordStatements } from './roles.ts';
 import { wallStates } from './runtime.ts';
-import { entering } from './seal/entering.ts';
+import { entering } from './entering.ts';
 
 /** A login of the wall whose password can be changed. */
 export type RotatedRole = 'app' | 'system' | 'service';

@@ -6,7 +6,7 @@ import { type VerifyReport, verifyExit } from '../../src/verify/report.ts';
 import { type VerifyProgress, verify } from '../../src/verify/verify.ts';
 import { applyWall } from '../../src/wall/apply.ts';
 import { runtimeSql } from '../../src/wall/runtime.ts';
-import { changeSeal } from '../../src/wall/seal/change-seal.ts';
+import { changeSeal } from '../../src/seal/change-seal.ts';
 import { hasPgBouncer, startPgBouncer } from './pgbouncer.ts';
 import { createSoundDatabase, type SoundDatabase } from './sound-database.ts';
 

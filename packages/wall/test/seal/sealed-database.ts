@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { hmacBlocks } from '../../../engine/src/wall/seal/seal-key.ts';
+import { hmacBlocks } from '../../../engine/src/seal/seal-key.ts';
 import { type WalledDatabase, walledDatabase } from '../walled-database.ts';
 
 export interface SealedDatabase extends WalledDatabase {

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { sqlState } from '../../db/connect.ts';
 import type { SmokeQuery } from '../../model/archive.ts';
-import { entering } from '../../wall/seal/entering.ts';
+import { entering } from '../../wall/entering.ts';
 
 const statementTimeoutMs = 60_000;
 

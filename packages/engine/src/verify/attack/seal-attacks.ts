@@ -1,6 +1,6 @@
 import { ident, literal } from '../../db/sql.ts';
 import { contextOf, plainSetting, protectedSetting } from '../../wall/context-sql.ts';
-import { entering } from '../../wall/seal/entering.ts';
+import { entering } from '../../wall/entering.ts';
 import { type AttackResult, broken, held, notApplicable, stuck } from './attack-result.ts';
 import type { Cast } from './scene.ts';
 import { become, enter, type Means, type Transaction } from './transaction.ts';

@@ -3,7 +3,7 @@ import type { Catalog } from '../../catalog/catalog.ts';
 import { ident, literal } from '../../db/sql.ts';
 import type { TenancyModel } from '../../model/model.ts';
 import { wallStates } from '../../wall/runtime.ts';
-import { entering } from '../../wall/seal/entering.ts';
+import { entering } from '../../wall/entering.ts';
 import type { ServerFacts } from '../server-facts.ts';
 import type { Reach } from '../static/static-facts.ts';
 import { type AttackResult, broken, held, notApplicable, refused, stuck, verdict } from './attack-result.ts';

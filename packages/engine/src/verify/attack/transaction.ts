@@ -2,7 +2,7 @@ import pg from 'pg';
 import { sqlState } from '../../db/connect.ts';
 import { ident, literal } from '../../db/sql.ts';
 import { type ContextForm, contextOf, plainSetting } from '../../wall/context-sql.ts';
-import { entering } from '../../wall/seal/entering.ts';
+import { entering } from '../../wall/entering.ts';
 
 /** Bounds of every attack: a statement may not hold others up longer than this. */
 const statementTimeoutMs = 5_000;

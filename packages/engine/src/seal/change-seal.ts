@@ -1,10 +1,10 @@
 import type pg from 'pg';
-import { appendAudit } from '../../audit/append.ts';
-import { type Actor, type Operation, transactionOn } from '../../db/operation.ts';
-import { ident } from '../../db/sql.ts';
-import type { TenancyModel } from '../../model/model.ts';
-import { setFact } from '../facts.ts';
-import { qualified, runtimeLock, sealedFact, unsealedFunctions } from '../runtime.ts';
+import { appendAudit } from '../audit/append.ts';
+import { type Actor, type Operation, transactionOn } from '../db/operation.ts';
+import { ident } from '../db/sql.ts';
+import type { TenancyModel } from '../model/model.ts';
+import { setFact } from '../wall/facts.ts';
+import { qualified, runtimeLock, sealedFact, unsealedFunctions } from '../wall/runtime.ts';
 import { planSeal, type SealPlan, type SealRequest, type SealStep } from './plan-seal.ts';
 import { hmacBlocks, newSealKey, type SealKey, sealKeyText } from './seal-key.ts';
 import { readSealState, type SealState } from './seal-state.ts';

@@ -1,4 +1,4 @@
-import { PartywallError } from '../../errors.ts';
+import { PartywallError } from '../errors.ts';
 import type { SealKey } from './seal-key.ts';
 import type { SealState } from './seal-state.ts';
 

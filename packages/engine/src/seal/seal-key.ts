@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { PartywallError } from '../../errors.ts';
+import { PartywallError } from '../errors.ts';
 
 /** A key of the seal: the application has it as text, the database as the two blocks that HMAC makes of it. */
 export interface SealKey {

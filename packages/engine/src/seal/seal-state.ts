@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import { PartywallError } from '../../errors.ts';
-import { sealedFact, unsealedFunctions } from '../runtime.ts';
+import { PartywallError } from '../errors.ts';
+import { sealedFact, unsealedFunctions } from '../wall/runtime.ts';
 
 /** What a database says of its seal; never a key. */
 export interface SealState {
