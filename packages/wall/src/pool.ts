@@ -95,9 +95,9 @@ class WalledPool extends pg.Pool {
   readonly #observing: WalledPool | undefined;
 
   constructor(config: WalledPoolConfig, home?: Partial<PoolState>) {
-    // The keys stay out of `options`, which errors and logs may show.
-    const { seal, ...options } = config;
-    const { onConnect, verify, placements, rollout } = config;
+    // The keys and the observer's password stay out of `options`, which errors and logs may show.
+    const { seal, rollout, ...options } = config;
+    const { onConnect, verify, placements } = config;
     const sealer = seal === undefined ? undefined : createSealer(seal);
     let own: Placements<WalledPool> | undefined;
     let following: Rollout | undefined;

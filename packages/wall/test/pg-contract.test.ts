@@ -12,7 +12,8 @@ test('pg has the inner parts that the walled client builds on', async () => {
   expect(client._activeQuery ?? null).toBeNull();
   expect(client.readyForQuery).toBe(true);
   expect(client.getTransactionStatus()).toBe('I');
-  for (const method of ['_handleErrorMessage', '_handleNotice', '_handleReadyForQuery', 'cancel'] as const) expect(client[method]).toBeTypeOf('function');
+  for (const method of ['_handleErrorMessage', '_handleNotice', '_handleReadyForQuery', '_handleRowDescription', '_handleDataRow', 'cancel', 'unref'] as const)
+    expect(client[method]).toBeTypeOf('function');
   expect(client.connection).toBeInstanceOf(pg.Connection);
   expect(client.connection.parsedStatements).toEqual({});
   expect(client.connection.submittedNamedStatements).toEqual({});

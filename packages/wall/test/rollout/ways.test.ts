@@ -1,8 +1,10 @@
 import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
 import { hasBouncer, startBouncer } from '../../../../test/support/pgbouncer.ts';
+import { hmacBlocks } from '../../../engine/src/seal/seal-key.ts';
 import { createWalledPool, run, system } from '../../src/index.ts';
 import { allItemsOf, ids, itemsPerTenant, tenant, tenantCount } from '../walled-database.ts';
 import { observedDatabase } from './observed-database.ts';
@@ -45,6 +47,28 @@ describe.skipIf(!hasBouncer && process.env['PARTYWALL_NO_SKIPS'] !== '1')('behin
       ]),
     );
   });
+});
+
+test('a sealed database: enforced tenants enter with their seal, observed ones over a login that needs none', async () => {
+  const secret = randomBytes(32);
+  const { ipad, opad } = hmacBlocks({ id: 1, secret });
+  await wall.database.query('insert into partywall.seal_keys (id, ipad, opad) values ($1, $2, $3)', [1, ipad, opad]);
+  const unsealed = 'partywall.enter(text, text), partywall.enter_since(text, bigint), partywall.enter_unit(text, text, bigint)';
+  await wall.database.query(
+    `revoke execute on function ${unsealed} from ${wall.app}; insert into partywall.facts (name, value) values ('sealed', '{"role": "${wall.app}"}')`,
+  );
+  await wall.setModes(['all', '', 'observe'], ['tenant', tenant(2), 'enforce']);
+  await wall.seen();
+  const pool = wall.rolledOut({ seal: `1:${secret.toString('base64url')}` });
+  try {
+    expect(ids(await run({ tenant: tenant(2) }, () => pool.query('select id from items')))).toEqual(allItemsOf(2));
+    expect((await run({ tenant: tenant(1), unit: 'u' }, () => pool.query('select id, tenant_id from items'))).rowCount).toBe(everything);
+    expect(JSON.stringify(pool.options)).not.toContain(wall.observer);
+  } finally {
+    await pool.end();
+    await wall.database.query(`grant execute on function ${unsealed} to ${wall.app}; delete from partywall.facts where name = 'sealed'`);
+  }
+  expect((await wall.seen()).map(({ kind, count }) => [kind, count])).toEqual([['foreign_row', everything - itemsPerTenant]]);
 });
 
 test('a process whose work is done ends by itself, without a word to its pool', async () => {
