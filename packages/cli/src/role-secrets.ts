@@ -34,12 +34,25 @@ export async function roleSecrets(file: string, databaseUrl: string, model: Tena
     passwords[login] = password;
     urls[login] = urlOf(databaseUrl, role, password);
   }
+  const others = Object.entries(known).filter(([name]) => !logins.some((login) => variable(login) === name));
+  await writeEnv(file, [...logins.flatMap((login) => (urls[login] === undefined ? [] : [[variable(login), urls[login]] as const])), ...others]);
+  return { file, passwords, urls };
+}
+
+/** Name of the variable that holds the keys of the seal. */
+export const sealKeyVariable = 'PARTYWALL_SEAL_KEY';
+
+/** Keeps a key of the seal beside the connection strings. */
+export async function keepSealKey(file: string, key: string): Promise<void> {
+  await writeEnv(file, Object.entries({ ...(await readEnv(file)), [sealKeyVariable]: key }));
+}
+
+/** Whole or not at all, and for its owner's eyes alone. */
+async function writeEnv(file: string, entries: readonly (readonly [string, string | undefined])[]): Promise<void> {
   await fs.mkdir(path.dirname(file), { recursive: true });
   const partial = `${file}.${process.pid}`;
-  const lines = logins.flatMap((login) => (urls[login] === undefined ? [] : `${variable(login)}=${urls[login]}\n`));
-  await fs.writeFile(partial, lines.join(''), { mode: 0o600 });
+  await fs.writeFile(partial, entries.map(([name, value]) => `${name}=${value}\n`).join(''), { mode: 0o600 });
   await fs.rename(partial, file);
-  return { file, passwords, urls };
 }
 
 /** A new connection string of one login, on its way into the file. */

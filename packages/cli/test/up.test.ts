@@ -43,7 +43,9 @@ test('a trial: the server alone, a schema, then the wall in one command, and Ctr
   // The application's connection string is where up said, readable by its owner alone, and it is walled.
   const file = path.join(cwd, '.partywall/roles.env');
   expect((await fs.stat(file)).mode & 0o777).toBe(0o600);
-  const appUrl = /PARTYWALL_APP_URL=(.*)/.exec(await fs.readFile(file, 'utf8'))?.[1];
+  const secrets = await fs.readFile(file, 'utf8');
+  const appUrl = /PARTYWALL_APP_URL=(.*)/.exec(secrets)?.[1];
+  expect(secrets).toMatch(/^PARTYWALL_SEAL_KEY=1:[\w-]{43}$/m);
   const app = new pg.Client(appUrl);
   await app.connect();
   await expect(app.query('select * from customers')).rejects.toMatchObject({ code: 'PW001' });
@@ -56,6 +58,7 @@ test('a trial: the server alone, a schema, then the wall in one command, and Ctr
   expect(again.status).toBe(0);
   expect(again.stderr).toMatch(/^expand +nothing to do$/m);
   expect(again.stderr).toMatch(/^contract +nothing to do$/m);
+  expect((await fs.readFile(file, 'utf8')).split('\n').sort()).toEqual(secrets.split('\n').sort());
 
   server.kill('SIGINT');
   const { status, stdout, stderr } = await served;

@@ -3,9 +3,12 @@ import {
   applyWall,
   assertModelComplete,
   type Catalog,
+  changeSeal,
+  connect,
   describeTarget,
   PartywallError,
   planWall,
+  readSealState,
   renderConfig,
   renderHuman,
   type TenancyModel,
@@ -17,10 +20,11 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { configName, findConfig, loadConfig } from '../config-file.ts';
 import { confirmed } from '../confirm.ts';
 import { type Answer, type CommandContext, databaseUrl, type Start } from '../context.ts';
+import { operatorName } from '../control.ts';
 import { liveCatalog, refuseStranger } from '../database.ts';
 import { startTrial, stateFolder, type Trial } from '../embedded.ts';
 import { onlyPhase, planText } from '../plan-text.ts';
-import { type RoleSecrets, roleSecrets, secretsFileName } from '../role-secrets.ts';
+import { keepSealKey, type RoleSecrets, roleSecrets, sealKeyVariable, secretsFileName } from '../role-secrets.ts';
 import { helpEnding } from './help.ts';
 import { countScopes, describeCounts, inferAll, writeConfig } from './init.ts';
 import { showProgress } from './progress-of.ts';
@@ -101,6 +105,8 @@ async function raise(ctx: CommandContext, flags: UpFlags, trial: Trial | undefin
   };
   const expand = await applyWall({ ...shared, phase: 'expand', passwords: secrets.passwords });
   say('expand', steps(expand.applied.length));
+  const key = await firstSealKey(ctx, model, secrets);
+  if (key) say('seal', `a key is in ${path.relative(ctx.cwd, secrets.file)}`);
 
   await askBeforeContract(ctx, flags, model, trial);
   // Nobody is connected to a trial server but whoever tries it: there is no application to wait for.
@@ -145,6 +151,25 @@ async function askBeforeContract(ctx: CommandContext, flags: UpFlags, model: Ten
   await confirmed(ctx, flags, `contract ${describeTarget(url)} in ${plan.steps.length} steps`);
 }
 
+/**
+ * Makes the first key of the seal where there is none, so that the application has it from its first start; sealing is the operator's to say. Where the
+ * context cannot be protected, or the role that is connected does not own the wall, there is none.
+ */
+async function firstSealKey(ctx: CommandContext, model: TenancyModel, { file }: RoleSecrets): Promise<boolean> {
+  const client = await connect(databaseUrl(ctx), { purpose: 'up' });
+  try {
+    const { keys, isProtected } = await readSealState(client, model.roles.app);
+    if (keys.length > 0 || !isProtected) return false;
+    await changeSeal(client, model, { kind: 'rotate' }, { actor: { kind: 'operator', id: operatorName(ctx) }, onKey: (key) => keepSealKey(file, key) });
+    return true;
+  } catch (error) {
+    if (error instanceof PartywallError && error.code === 'permission_missing') return false;
+    throw error;
+  } finally {
+    await client.end();
+  }
+}
+
 /** The application's own connection string wins over the one made from a new password. */
 function connections(ctx: CommandContext, secrets: RoleSecrets): { appUrl?: string; systemUrl?: string; poolerUrl?: string } {
   const appUrl = ctx.env['PARTYWALL_APP_URL'] ?? secrets.urls.app;
@@ -157,7 +182,10 @@ function answerOf(ctx: CommandContext, model: TenancyModel, secrets: RoleSecrets
   const connect =
     secrets.urls.app === undefined
       ? [`connect the application as ${model.roles.app} through a walled pool`]
-      : [`connect the application as ${model.roles.app} through a walled pool; its connection string is in ${path.relative(ctx.cwd, secrets.file)}`];
+      : [
+          `connect the application as ${model.roles.app} through a walled pool; its connection string is in ${path.relative(ctx.cwd, secrets.file)}`,
+          `with \`seal: process.env.${sealKeyVariable}\` in the pool, \`partywall seal on\` keeps injected SQL inside its tenant`,
+        ];
   return {
     exit: verifyExit(report),
     data: { database: report.database, applied, secrets: secrets.file, verify: toJson(report) },
