@@ -3,6 +3,7 @@ import { inspect } from 'node:util';
 import Cursor from 'pg-cursor';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { createWalledPool, run, SealRefusedError, TenantSuspendedError, WallNotHeldError } from '../../src/index.ts';
+import { WalledClient } from '../../src/walled-client.ts';
 import { allItemsOf, failure, ids, tenant } from '../walled-database.ts';
 import { sealedDatabase } from './sealed-database.ts';
 
@@ -89,6 +90,26 @@ describe('a pool with a key', () => {
   test('with a key that is none is not made', () => {
     expect(() => createWalledPool({ seal: 'secret' })).toThrow('reading the keys of the seal');
   });
+});
+
+test('a pool follows a tenant into another sealed database, with the same key', async () => {
+  const second = await sealedDatabase();
+  const key = await second.addKey(21, Buffer.alloc(32, 5));
+  await wall.addKey(21, Buffer.alloc(32, 5));
+  await wall.database.query("update partywall.registry set placement = 'second' where tenant_id = $1", [tenant(20)]);
+  const where = 'select current_database() as name, count(*)::int as items from items';
+  const pool = wall.pool({ seal: key, placements: { second: second.database.urlAs(second.app) } });
+  for (let round = 0; round < 2; round += 1) {
+    expect((await run({ tenant: tenant(20) }, () => pool.query(where))).rows).toEqual([{ name: second.database.name, items: 30 }]);
+    expect((await run({ tenant: tenant(21) }, () => pool.query(where))).rows).toEqual([{ name: wall.database.name, items: 30 }]);
+  }
+});
+
+test('a walled client without a pool seals too', async () => {
+  const client = new WalledClient({ connectionString: wall.database.urlAs(wall.app), seal: wall.key });
+  await client.connect();
+  expect(await rowsOf(client, 3)).toEqual(allItemsOf(3));
+  await client.end();
 });
 
 describe('the boot gate', () => {
