@@ -5,6 +5,7 @@ import { afterAll, expect, test } from 'vitest';
 import { connect } from '../../src/db/connect.ts';
 import { startEmbedded } from '../../src/db/embedded.ts';
 import { parseModel } from '../../src/model/model.ts';
+import { changeSeal } from '../../src/seal/change-seal.ts';
 import { applyWall } from '../../src/wall/apply.ts';
 import { newPassword, proveCredential, setRolePassword } from '../../src/wall/rotate-credentials.ts';
 
@@ -53,4 +54,14 @@ test('the proof tells where the old credential still works, and where the wall d
   const proof = await proveCredential(model, 'app', { before: same, after: same }, admin);
   await admin.query('alter role rotate_app nobypassrls');
   expect(proof.map(({ holds }) => holds)).toEqual([false, true, true, false, false]);
+});
+
+test('in a sealed database the proof enters the tenant with a seal of the database’s own', async () => {
+  const actor = { kind: 'operator', id: 'test' } as const;
+  for (const kind of ['rotate', 'on'] as const) await changeSeal(admin, model, { kind }, { actor });
+  const password = newPassword();
+  await setRolePassword(admin, model, { role: 'app', password, endSessions: true });
+  const proof = await proveCredential(model, 'app', { before: undefined, after: urlOf('app', password) }, admin);
+  await changeSeal(admin, model, { kind: 'off' }, { actor });
+  expect(proof.map(({ holds }) => holds)).toEqual([undefined, true, true, true, true]);
 });
