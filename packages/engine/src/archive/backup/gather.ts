@@ -30,6 +30,8 @@ export interface Gathered {
   groups(): Generator<SubjectGroup>;
   /** The stored bytes of a segment, read as they are asked for. */
   read(segment: SpilledSegment): Generator<Buffer>;
+  /** Puts them all into a buffer at this place. @returns the place behind them */
+  readInto(buffer: Buffer, at: number, segment: SpilledSegment): number;
   close(): void;
 }
 
@@ -45,6 +47,10 @@ export function openGathered(files: readonly SpillFiles[], subjects: number): Ga
     eachRecord(records, (subject) => {
       counts[subject] = (counts[subject] ?? 0) + 1;
     });
+  const fill = (buffer: Buffer, { file, offset }: { readonly file: number; readonly offset: number }): void => {
+    const read = readSync(chunks[file] ?? -1, buffer, 0, buffer.length, offset);
+    if (read !== buffer.length) throw new Error('the work folder was changed while a backup ran');
+  };
   return {
     *groups() {
       for (let from = 0; from < subjects; ) {
@@ -55,16 +61,24 @@ export function openGathered(files: readonly SpillFiles[], subjects: number): Ga
       }
     },
     *read({ places, file }) {
-      const handle = chunks[file] ?? -1;
       for (let place = 0; place < places.length; place += 2) {
         const offset = places[place] ?? 0;
         const bytes = places[place + 1] ?? 0;
         for (let at = 0; at < bytes; at += readAtOnceBytes) {
           const piece = Buffer.allocUnsafe(Math.min(readAtOnceBytes, bytes - at));
-          if (readSync(handle, piece, 0, piece.length, offset + at) !== piece.length) throw new Error('the work folder was changed while a backup ran');
+          fill(piece, { file, offset: offset + at });
           yield piece;
         }
       }
+    },
+    readInto: (buffer, at, { places, file }) => {
+      let to = at;
+      for (let place = 0; place < places.length; place += 2) {
+        const end = to + (places[place + 1] ?? 0);
+        fill(buffer.subarray(to, end), { file, offset: places[place] ?? 0 });
+        to = end;
+      }
+      return to;
     },
     close: () => {
       for (const handle of chunks) closeSync(handle);

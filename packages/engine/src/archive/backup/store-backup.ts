@@ -25,7 +25,7 @@ import type { Source } from './sources.ts';
 import { type ReadTable, storeTables } from './store-subject.ts';
 
 /** Subjects that are stored side by side. */
-const putsAtOnce = 8;
+const putsAtOnce = 16;
 
 export interface StoreInput extends ReadTables {
   readonly sources: readonly Source[];

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import type { DataKey } from '../../keyring/data-keys.ts';
 import type { Store } from '../../store/store.ts';
 import { packObject } from '../archive.ts';
@@ -80,18 +80,24 @@ interface PackPlace {
 
 async function putPack({ store, gathered, key, number, backup }: PackPlace, segments: readonly SpilledSegment[], bytes: number): Promise<StoredPack> {
   const hash = createHash('sha256');
-  function* pieces(): Generator<Buffer> {
-    for (const segment of segments) {
-      for (const piece of gathered.read(segment)) {
-        hash.update(piece);
-        yield piece;
-      }
-    }
-  }
-  await store.put(key, bytes > wholePackBytes ? later(pieces()) : Buffer.concat([...pieces()]), { ifAbsent: true });
+  const body = bytes > wholePackBytes ? pieces(gathered, segments, hash) : whole(gathered, segments, bytes);
+  if (Buffer.isBuffer(body)) hash.update(body);
+  await store.put(key, body, { ifAbsent: true });
   return { backup, pack: number, bytes, sha256: hash.digest('hex') };
 }
 
-async function* later(pieces: Iterable<Buffer>): AsyncGenerator<Buffer> {
-  yield* pieces;
+function whole(gathered: Gathered, segments: readonly SpilledSegment[], bytes: number): Buffer {
+  const body = Buffer.allocUnsafeSlow(bytes);
+  let at = 0;
+  for (const segment of segments) at = gathered.readInto(body, at, segment);
+  return body;
+}
+
+async function* pieces(gathered: Gathered, segments: readonly SpilledSegment[], hash: Hash): AsyncGenerator<Buffer> {
+  for (const segment of segments) {
+    for (const piece of gathered.read(segment)) {
+      hash.update(piece);
+      yield piece;
+    }
+  }
 }

@@ -2,7 +2,7 @@ import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { openGathered, recordsMax } from '../../../src/archive/backup/gather.ts';
+import { type Gathered, openGathered, recordsMax, type SpilledSegment } from '../../../src/archive/backup/gather.ts';
 import { openSpill, type SpillFiles } from '../../../src/archive/backup/reading/spill.ts';
 
 let folder: string;
@@ -61,6 +61,7 @@ describe('what threads wrote', () => {
         segmentsOf(from + at).map((segment) => ({
           name: [from + at, segment.source, segment.part],
           content: Buffer.concat([...gathered.read(segment)]).toString(),
+          whole: wholeOf(gathered, segment),
           sum: [segment.chunks, segment.rows, segment.plainBytes, segment.bytes],
           mac: segment.mac,
         })),
@@ -69,14 +70,14 @@ describe('what threads wrote', () => {
     gathered.close();
     expect(found).toEqual([
       [
-        { name: [0, 2, 0], content: '0-2', sum: [1, 1, 10, 3], mac: '00'.repeat(32) },
-        { name: [0, 3, 0], content: '0-3a0-3b0-3c', sum: [3, 3, 30, 12], mac: '00'.repeat(32) },
+        { name: [0, 2, 0], content: '0-2', whole: ['>0-2', 4], sum: [1, 1, 10, 3], mac: '00'.repeat(32) },
+        { name: [0, 3, 0], content: '0-3a0-3b0-3c', whole: ['>0-3a0-3b0-3c', 13], sum: [3, 3, 30, 12], mac: '00'.repeat(32) },
       ],
       [],
       [
-        { name: [2, 0, 0], content: '2-0', sum: [1, 1, 10, 3], mac: '02'.repeat(32) },
-        { name: [2, 1, 0], content: '2-1-0', sum: [1, 1, 10, 5], mac: '02'.repeat(32) },
-        { name: [2, 1, 1], content: '2-1-1a2-1-1b', sum: [2, 2, 20, 12], mac: '02'.repeat(32) },
+        { name: [2, 0, 0], content: '2-0', whole: ['>2-0', 4], sum: [1, 1, 10, 3], mac: '02'.repeat(32) },
+        { name: [2, 1, 0], content: '2-1-0', whole: ['>2-1-0', 6], sum: [1, 1, 10, 5], mac: '02'.repeat(32) },
+        { name: [2, 1, 1], content: '2-1-1a2-1-1b', whole: ['>2-1-1a2-1-1b', 13], sum: [2, 2, 20, 12], mac: '02'.repeat(32) },
       ],
       [],
     ]);
@@ -114,3 +115,10 @@ describe('what threads wrote', () => {
     expect([group?.from, group?.to, group?.segmentsOf(0), group?.segmentsOf(1), more]).toEqual([0, 2, [], [], []]);
   });
 });
+
+/** A segment read in one piece behind what is there already, and where it ends. */
+function wholeOf(gathered: Gathered, segment: SpilledSegment): [string, number] {
+  const buffer = Buffer.alloc(segment.bytes + 1, '>');
+  const end = gathered.readInto(buffer, 1, segment);
+  return [buffer.toString(), end];
+}
