@@ -9,6 +9,7 @@ import { belongsToSeveral } from './memberships.ts';
 import type { ScopedRule, TableRule, TenancyModel } from './model.ts';
 import { reachTenants } from './ownership.ts';
 import { isPeopleTable } from './people.ts';
+import { proposeUnits } from './propose-units.ts';
 import { type Reference, readReferences } from './references.ts';
 import { rootStatus } from './root-status.ts';
 import { isScopedTable, liveTenantColumn, type Survey } from './survey.ts';
@@ -40,6 +41,8 @@ export interface InferredModel {
     readonly quotas: string;
   };
   readonly uniqueWhy: ReadonlyMap<TableName, ReadonlyMap<string, string>>;
+  /** Comment lines that propose units; empty where the model has them. */
+  readonly unitProposal: readonly string[];
 }
 
 /** What Partywall calls the columns that it adds, where the application does not use the name. */
@@ -87,7 +90,6 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
         profile: existing?.tenant.table === root.table ? existing.tenant.profile : control.profile,
         why: existing?.tenant.why ?? root.why,
       },
-      // Proposed by `unitProposal` alone: whether a person works in one unit at a time is nothing that a schema says.
       unit: existing?.unit,
       column: added.name,
       schemas: existing ? [...new Set([...existing.schemas, ...schemas])] : schemas,
@@ -109,6 +111,7 @@ export function inferModel(catalog: Catalog, options: InferOptions = {}): Inferr
       quotas: 'what is counted for each tenant, exactly; plans set the limits',
     },
     uniqueWhy,
+    unitProposal: existing ? [] : proposeUnits(catalog, survey.rules),
   };
 }
 

@@ -49,7 +49,7 @@ export function renderConfig(inferred: InferredModel, options: RenderOptions = {
       ),
     },
     ...(unit ? [{ key: 'unit', value: object(Object.entries(unit)) }] : []),
-    { key: 'column', value: model.column, comment: why.column },
+    { key: 'column', value: model.column, comment: why.column, above: inferred.unitProposal },
     { key: 'schemas', value: model.schemas, comment: why.schemas },
     {
       key: 'roles',

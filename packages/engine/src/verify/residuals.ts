@@ -28,7 +28,8 @@ export function residualsOf(facts: StaticFacts): Residual[] {
   };
 
   const unsealed = whyUnsealed(facts);
-  if (unsealed !== undefined) name('residual.unsealed-context', [], `SQL injected into one tenant’s request can name another tenant: ${unsealed}`);
+  if (unsealed !== undefined)
+    name('residual.unsealed-context', [], `SQL injected into one tenant’s request can name another tenant${model.unit ? ' or unit' : ''}: ${unsealed}`);
   name(
     'residual.owner',
     [model.roles.owner, model.roles.system, model.roles.service],
@@ -43,6 +44,12 @@ export function residualsOf(facts: StaticFacts): Residual[] {
     'residual.constraint',
     wanted.residuals.map((note) => `${note.table}: ${note.message}`),
     (count) => `${count('constraint')} across tenants, as the model says`,
+  );
+
+  nameEach(
+    'residual.rows-of-no-unit',
+    tops.filter(({ unit }) => unit?.nullable).map(({ relation, unit }) => `${relation.table} (${unit?.column})`),
+    (count) => `rows without a unit are read in every unit of their tenant, on ${count('table')}`,
   );
 
   const used = (relation: Relation): readonly string[] => appPrivileges(model, catalog, relation, wanted);

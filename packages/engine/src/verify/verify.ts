@@ -67,7 +67,8 @@ export async function verify(options: VerifyOptions): Promise<VerifyReport> {
 async function verifyWith(admin: pg.Client, options: VerifyOptions, started: number): Promise<VerifyReport> {
   const { model, signal } = options;
   const now = options.now ?? new Date();
-  const wants = (rule: RuleId): boolean => options.only === undefined || options.only.includes(rule);
+  const wants = (rule: RuleId): boolean =>
+    (options.only === undefined || options.only.includes(rule)) && (model.unit !== undefined || ruleOf(rule).surface !== 'unit');
   const progress = (stage: VerifyProgress['stage']) => (done: number, total: number, what: string) => options.onProgress?.({ stage, done, total, what });
   progress('catalog')(0, 1, 'reading the catalog');
   const catalog = await readCatalog(admin);

@@ -57,10 +57,15 @@ export function encodedContext(form: ContextForm, tenant: string, unit: string):
     : `${own} operator(pg_catalog.||) coalesce(','::pg_catalog.text operator(pg_catalog.||) ${encoded(unit, form.unitType)}, ''::pg_catalog.text)`;
 }
 
-/** The encoded context of a tenant, given the canonical text of its key. */
-export function contextOf({ keyType }: Pick<ContextForm, 'keyType'>, tenant: string): string {
-  if (keyType === 'uuid') return tenant.replaceAll('-', '');
-  return isInteger(keyType) ? tenant.replaceAll('-', 'n') : Buffer.from(tenant).toString('hex');
+/** The encoded context of a tenant, and of a unit where it has one, given the canonical texts of their keys. */
+export function contextOf({ keyType, unitType }: Pick<ContextForm, 'keyType' | 'unitType'>, tenant: string, unit?: string): string {
+  const own = encodedKey(tenant, keyType);
+  return unitType === undefined || unit === undefined ? own : `${own},${encodedKey(unit, unitType)}`;
+}
+
+function encodedKey(key: string, type: string): string {
+  if (type === 'uuid') return key.replaceAll('-', '');
+  return isInteger(type) ? key.replaceAll('-', 'n') : Buffer.from(key).toString('hex');
 }
 
 function isInteger(type: string): boolean {

@@ -105,7 +105,7 @@ export function scopedReferences(
     foreign ? [{ table: foreign.table, columns, references: foreign.columns, constraint: name }] : [],
   );
   const fromPaths = (table.rule?.paths ?? []).map((path) => ({ ...path, constraint: undefined }));
-  return [...fromKeys, ...fromPaths].flatMap((reference) => {
+  return [...fromKeys, ...fromPaths, ...fromUnit(table, wanted)].flatMap((reference) => {
     const target = wanted.tables.get(reference.table);
     if (!target || target.rule === undefined) return [];
     const kept = reference.columns.flatMap((column, at) => {
@@ -115,6 +115,16 @@ export function scopedReferences(
     if (kept.length === 0) return [];
     return [{ target, columns: kept.map((pair) => pair.column), references: kept.map((pair) => pair.references), constraint: reference.constraint }];
   });
+}
+
+/** A row's unit, whether or not a key holds it. */
+function fromUnit(
+  { relation, unit }: WantedTable,
+  { unitTable, tables }: WantedWall,
+): { table: TableName; columns: string[]; references: string[]; constraint: undefined }[] {
+  const units = unitTable === undefined ? undefined : tables.get(unitTable);
+  if (!unit || !units?.unit || relation.table === units.relation.table) return [];
+  return [{ table: units.relation.table, columns: [unit.column], references: [units.unit.column], constraint: undefined }];
 }
 
 /**

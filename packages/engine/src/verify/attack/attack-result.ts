@@ -37,6 +37,8 @@ export function notApplicable(rule: AttackRuleId, target: string, message: strin
 /** One attempt of an attack: what is tried, what came of it, and which SQLSTATEs mean that it was refused or that it got through. */
 export interface Attempt {
   readonly what: string;
+  /** Whose row it is after; default: another tenant. */
+  readonly whose?: string;
   readonly probe: Probe;
   /** Besides 42501. */
   readonly refusedBy?: readonly string[];
@@ -58,12 +60,12 @@ const allRows = (probe: { readonly count: number }): number => probe.count;
 /** The worst of several attempts: one that got through, else one that says neither, else all were refused. */
 export function verdict(rule: AttackRuleId, target: string, attempts: readonly Attempt[]): AttackResult {
   let unclear: AttackResult | undefined;
-  for (const { what, probe, refusedBy = [], reachedBy = [], refusedByCode = false, reached = allRows } of attempts) {
+  for (const { what, whose = 'another tenant', probe, refusedBy = [], reachedBy = [], refusedByCode = false, reached = allRows } of attempts) {
     if (probe.ok) {
       const rows = reached(probe);
-      if (rows > 0) return broken(rule, target, `${what} reached ${rows === 1 ? 'a row' : `${rows} rows`} of another tenant`);
+      if (rows > 0) return broken(rule, target, `${what} reached ${rows === 1 ? 'a row' : `${rows} rows`} of ${whose}`);
     } else if (reachedBy.includes(probe.state) && !isRaised(probe)) {
-      return broken(rule, target, `${what} reached a row of another tenant`, `SQLSTATE ${probe.state}`);
+      return broken(rule, target, `${what} reached a row of ${whose}`, `SQLSTATE ${probe.state}`);
     } else if (probe.state !== refused && !refusedBy.includes(probe.state) && !(refusedByCode && isRaised(probe))) {
       unclear ??= stuck(rule, target, `${what}: ${probe.state} ${probe.message}`);
     }

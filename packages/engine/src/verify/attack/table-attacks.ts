@@ -7,11 +7,13 @@ import { referenceAttacks } from './reference-attacks.ts';
 import { rowAttacks } from './row-attacks.ts';
 import { nameOf, type Scene, type TableAttack, tripped, tripwire } from './scene.ts';
 import { become, canHold, takeOn } from './transaction.ts';
+import { unitAttacks } from './unit-attacks.ts';
 
 /** Every attack on one walled table, in the order of the report. */
 export const tableAttacks: readonly TableAttack[] = [
   ...rowAttacks,
   ...referenceAttacks,
+  unitAttacks,
   { rules: ['context.none'], run: emptyContext },
   { rules: ['context.garbage'], run: garbageContext },
   { rules: ['context.row-security'], run: rowSecurityOff },

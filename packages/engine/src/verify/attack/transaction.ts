@@ -95,19 +95,20 @@ function transactionOf(client: pg.ClientBase, means: Means | undefined): Transac
   };
 }
 
-/** Enters a tenant as the application does: in a sealed database with a seal. */
-export async function enter(tx: Transaction, tenant: string): Promise<Probe> {
-  if (!tx.means?.sealed) return tx.keep(`select partywall.enter(${literal(tenant)})`);
-  const { text, values } = await entering(tx.means.admin, tenant);
+/** Enters a tenant, and a unit of it where one is given, as the application does: in a sealed database with a seal. */
+export async function enter(tx: Transaction, tenant: string, unit?: string): Promise<Probe> {
+  if (!tx.means?.sealed) return tx.keep(`select partywall.enter(${literal(tenant)}${unit === undefined ? '' : `, ${literal(unit)}`})`);
+  const { text, values } = await entering(tx.means.admin, tenant, unit);
   return tx.keep(text, values);
 }
 
 /**
- * Makes the session another tenant's inside one transaction, '' nobody's: what a tenant planted is then attacked without ever being committed.
+ * Makes the session another tenant's inside one transaction, in one of its units where one is given; '' is nobody's. What a tenant planted is then
+ * attacked without ever being committed.
  * An attacker does this alone where the context is in a setting that anybody may set; where it is not, the administrator stands by.
  */
-export async function become(tx: Transaction, tenant: string): Promise<void> {
-  await takeOn(tx, tenant === '' || !tx.means ? '' : contextOf(tx.means.form, tenant));
+export async function become(tx: Transaction, tenant: string, unit?: string): Promise<void> {
+  await takeOn(tx, tenant === '' || !tx.means ? '' : contextOf(tx.means.form, tenant, unit));
 }
 
 /** The same by the encoded context, or by what is none. */

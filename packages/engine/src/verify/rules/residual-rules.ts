@@ -26,6 +26,12 @@ export const residualRules = {
     explains: 'The model keeps a constraint that spans tenants, or one that the wall had to change.',
     fix: 'Decide it in the model: `uniques` per tenant, or another key.',
   },
+  'residual.rows-of-no-unit': {
+    severity: 'low',
+    title: 'Rows without a unit are seen in every unit',
+    explains: 'The unit column takes NULL. Such rows belong to the tenant as a whole: every unit reads them, and none changes them.',
+    fix: 'Where each row must have a unit: alter table <table> alter column <unit column> set not null, then `partywall apply --phase contract`.',
+  },
   'residual.platform-open': {
     severity: 'medium',
     title: 'Platform tables that the application uses',

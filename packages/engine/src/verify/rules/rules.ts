@@ -3,6 +3,7 @@ import { attackRules, dataRules } from './attack-rules.ts';
 import { residualRules } from './residual-rules.ts';
 import type { RuleText } from './rule-text.ts';
 import { shapeRules } from './shape-rules.ts';
+import { unitAttackRules, unitRules } from './unit-rules.ts';
 
 /**
  * All that verify looks at. static: a function of catalog and model. attack: tried as the application's role. data: read as the
@@ -17,8 +18,8 @@ export interface Rule extends RuleText {
   readonly surface: string;
 }
 
-export type StaticRuleId = keyof typeof accessRules | keyof typeof shapeRules;
-export type AttackRuleId = keyof typeof attackRules;
+export type StaticRuleId = keyof typeof accessRules | keyof typeof shapeRules | keyof typeof unitRules;
+export type AttackRuleId = keyof typeof attackRules | keyof typeof unitAttackRules;
 export type DataRuleId = keyof typeof dataRules;
 export type ResidualId = keyof typeof residualRules;
 /** What a finding can be of. */
@@ -26,8 +27,8 @@ export type FindingRuleId = StaticRuleId | AttackRuleId | DataRuleId;
 export type RuleId = FindingRuleId | ResidualId;
 
 export const rules: ReadonlyMap<RuleId, Rule> = new Map([
-  ...table('static', { ...accessRules, ...shapeRules }),
-  ...table('attack', attackRules),
+  ...table('static', { ...accessRules, ...shapeRules, ...unitRules }),
+  ...table('attack', { ...attackRules, ...unitAttackRules }),
   ...table('data', dataRules),
   ...table('residual', residualRules),
 ]);

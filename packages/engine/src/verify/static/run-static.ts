@@ -7,8 +7,9 @@ import { roleRules } from './role.ts';
 import { runsAsRules } from './runs-as.ts';
 import { runtimeRules } from './runtime.ts';
 import type { StaticFacts, StaticRules } from './static-facts.ts';
+import { unitTableRules } from './unit.ts';
 
-const themes: readonly StaticRules[] = [roleRules, runtimeRules, coverageRules, policyRules, constraintRules, runsAsRules, privilegeRules];
+const themes: readonly StaticRules[] = [roleRules, runtimeRules, coverageRules, policyRules, unitTableRules, constraintRules, runsAsRules, privilegeRules];
 
 /** Everything the static rules have to say, each target once per rule. */
 export function runStatic(facts: StaticFacts): Finding[] {

@@ -105,11 +105,15 @@ function signature(name: string, list: string): string {
 
 /**
  * A SQL body is stored as a parse tree and printed with casts, parentheses and qualified names of the server's choosing: those are
- * taken off both sides. Other bodies are stored as written.
+ * taken off both sides, and so is OPERATOR() around an operator. Other bodies are stored as written.
  */
 function normalBody(body: string): string {
   if (!/^\s*return\b/i.test(body)) return body;
-  return body.toLowerCase().replaceAll(/::text|pg_catalog\.|[()\s;]/g, '');
+  return body
+    .toLowerCase()
+    .replaceAll('pg_catalog.', '')
+    .replaceAll(/operator\(([^)]*)\)/g, '$1')
+    .replaceAll(/::text|[()\s;]/g, '');
 }
 
 function openFunctions(live: readonly DatabaseFunction[], { reach, model, catalog }: StaticFacts): Finding[] {
