@@ -137,7 +137,8 @@ class WalledPool extends pg.Pool {
       (pool instanceof WalledPool ? pool : this).#unwatched(work);
     const rerun = new Rerun(() => ({ observing: pool, enforcing: this, unwatched }), rollout.tally, options.rerun);
     const pool = new WalledPool(
-      { ...withoutTarget(config), ...options.observe },
+      // Nothing is refused here, taking a connection neither.
+      { ...withoutTarget(config), ...options.observe, connectInContext: false },
       {
         gate: new ObserverGate(),
         admissions: new Admissions({ preparedStatements: config.preparedStatements ?? true, observing: true }),

@@ -71,6 +71,30 @@ test('a sealed database: enforced tenants enter with their seal, observed ones o
   expect((await wall.seen()).map(({ kind, count }) => [kind, count])).toEqual([['foreign_row', everything - itemsPerTenant]]);
 });
 
+test('a pool that hands out no connection outside a context does so while all is observed', async () => {
+  await wall.setModes(['all', '', 'observe']);
+  const pool = wall.rolledOut({ connectInContext: true });
+  const client = await pool.connect();
+  expect((await client.query('select id from items')).rowCount).toBe(everything);
+  client.release();
+  const rows = await new Promise((resolve, reject) =>
+    pool.query('select id from items', (error, result) => (error ? reject(error) : resolve(result.rowCount))),
+  );
+  expect(rows).toBe(everything);
+  await pool.end();
+});
+
+test('an observed tenant is followed to where it is placed, and enforced there', async () => {
+  await wall.setModes(['all', '', 'observe']);
+  const elsewhere = await observedDatabase();
+  await wall.database.query('update partywall.registry set placement = $1 where tenant_id = $2', ['elsewhere', tenant(6)]);
+  const pool = wall.rolledOut({ placements: { elsewhere: elsewhere.database.urlAs(elsewhere.app) } });
+  for (let turn = 0; turn < 2; turn += 1) expect(ids(await run({ tenant: tenant(6) }, () => pool.query('select id from items')))).toEqual(allItemsOf(6));
+  expect((await run({ tenant: tenant(1) }, () => pool.query('select id from items'))).rowCount).toBe(everything);
+  await pool.end();
+  await wall.database.query('update partywall.registry set placement = null where tenant_id = $1', [tenant(6)]);
+});
+
 test('a process whose work is done ends by itself, without a word to its pool', async () => {
   await wall.setModes(['all', '', 'observe']);
   const script = path.join(import.meta.dirname, 'who-serves.ts');
