@@ -26,8 +26,8 @@ export interface GlobalOptions {
 
 /** What a command found out. The frame prints it on standard output: `data` with --json, else `text`. */
 export interface Answer {
-  /** 0 yes, 1 no, 2 parts of the question could not be asked. One that could not be asked at all is an error instead. */
-  readonly exit: 0 | 1 | 2;
+  /** 0 yes, 1 no, 2 parts of the question could not be asked, 3 it is too early to tell. One that could not be asked at all is an error instead. */
+  readonly exit: 0 | 1 | 2 | 3;
   readonly data: unknown;
   readonly text: string;
   /** Runs after the answer is printed, until the signal is aborted: a server that stays up. */

@@ -46,6 +46,13 @@ export function serviceUrl(ctx: CommandContext): string {
   return connectionString(url, ctx.options.url === undefined ? 'PARTYWALL_SERVICE_URL' : '--url');
 }
 
+/** Whoever owns the tables can open them and set triggers; the service role, which is at hand at night, sets the modes. */
+export function rolloutUrl(ctx: CommandContext): string {
+  const url = ctx.options.url ?? ctx.env['DATABASE_URL'] ?? ctx.env['PARTYWALL_SERVICE_URL'];
+  if (!url) throw new PartywallError('usage', 'connecting to the database: none given', { hint: 'pass --url, or set DATABASE_URL or PARTYWALL_SERVICE_URL' });
+  return connectionString(url, ctx.options.url === undefined ? 'DATABASE_URL or PARTYWALL_SERVICE_URL' : '--url');
+}
+
 export function keyringFolder(ctx: CommandContext): string {
   return path.resolve(ctx.cwd, ctx.env['PARTYWALL_KEYRING'] ?? path.join(stateFolder, 'keyring'));
 }

@@ -90,6 +90,7 @@ Exit status:
   0    yes: the command did what it says, or found nothing
   1    no: findings, drift, or steps that remain
   2    the question could not be asked: bad input, no permission, no connection
+  3    too little is known yet to answer
   130  interrupted
 
 Examples:

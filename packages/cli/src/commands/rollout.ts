@@ -3,7 +3,6 @@ import {
   connect,
   describeMode,
   type ModePlan,
-  PartywallError,
   type RolloutChange,
   type RolloutStatus,
   rolloutStatus,
@@ -11,9 +10,10 @@ import {
 } from '@partywall/engine';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { loadConfig } from '../config-file.ts';
-import { type Answer, type CommandContext, connectionString, type Start } from '../context.ts';
-import { operatorName } from '../control.ts';
+import type { Answer, CommandContext, Start } from '../context.ts';
+import { operatorName, rolloutUrl } from '../control.ts';
 import { helpEnding } from './help.ts';
+import { registerRolloutGates } from './rollout-gates.ts';
 
 interface ModeFlags {
   readonly tenant?: string;
@@ -64,6 +64,8 @@ export function registerRollout(program: Command, start: Start): void {
   )
     .addHelpText('after', helpEnding(changed, ['partywall rollout canary 10 --reason "first tenants"']))
     .action((percent: number, ...given: unknown[]) => start<ModeFlags>((ctx, flags) => change(ctx, { scope: 'percent', percent }, flags))(...given));
+
+  registerRolloutGates(rollout, start);
 }
 
 function withFlags(command: Command): Command {
@@ -96,13 +98,6 @@ async function status(ctx: CommandContext, { hours }: { hours: number }): Promis
   } finally {
     await client.end();
   }
-}
-
-/** Whoever owns the tables can open them and set triggers; the service role, which is at hand at night, sets the modes. */
-function rolloutUrl(ctx: CommandContext): string {
-  const url = ctx.options.url ?? ctx.env['DATABASE_URL'] ?? ctx.env['PARTYWALL_SERVICE_URL'];
-  if (!url) throw new PartywallError('usage', 'connecting to the database: none given', { hint: 'pass --url, or set DATABASE_URL or PARTYWALL_SERVICE_URL' });
-  return connectionString(url, ctx.options.url === undefined ? 'DATABASE_URL or PARTYWALL_SERVICE_URL' : '--url');
 }
 
 function reportText({ plan, steps, unfinished }: SetModeReport, dryRun: boolean): string {

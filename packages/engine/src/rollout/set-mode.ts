@@ -109,7 +109,7 @@ export async function changeRollout(client: pg.ClientBase, input: SetModeInput, 
 }
 
 /** @throws PartywallError lock_not_acquired where somebody holds a table so that not even its definition can be read */
-async function readWanted(client: pg.ClientBase, model: TenancyModel): Promise<WantedWall> {
+export async function readWanted(client: pg.ClientBase, model: TenancyModel): Promise<WantedWall> {
   await client.query(`set lock_timeout = ${readTimeoutMs}`);
   try {
     return wantedWall(model, await readCatalog(client));

@@ -68,7 +68,8 @@ const rulesOfKind: Readonly<Record<OrphanCheck['kind'], readonly DataRuleId[]>> 
   reference: ['data.crossed'],
 };
 
-function registryCheck(wanted: WantedWall): DataCheck[] {
+/** Compares the root with the registry. */
+export function registryCheck(wanted: WantedWall): DataCheck[] {
   const root = [...wanted.tables.values()].find((table) => table.rule === undefined);
   if (!root) return [];
   const key = `r.${ident(root.column)}`;
