@@ -1,0 +1,42 @@
+import { crossTenantAttempts, system, unitIn } from '@partywall/wall';
+import { expressTenants } from '@partywall/wall/express';
+import express, { type Express } from 'express';
+import { answerErrors } from './answers.ts';
+import { assetRoutes } from './assets.ts';
+import type { Database } from './database.ts';
+import { rentalRoutes } from './rentals.ts';
+import { supplyRoutes } from './supplies.ts';
+import { tokenVerifier } from './tokens.ts';
+
+export interface AppOptions {
+  readonly database: Pick<Database, 'pool' | 'prisma'>;
+  /** Signs the bearer tokens. */
+  readonly tokenSecret: string;
+  /** Hears what could not be done beside an answer. */
+  readonly onTrouble: (error: unknown) => void;
+}
+
+/** The ERP's HTTP interface. The caller listens, and ends the pools. */
+export function createApp({ database: { pool, prisma }, tokenSecret, onTrouble }: AppOptions): Express {
+  const { enter, problems } = expressTenants({
+    verify: tokenVerifier(tokenSecret),
+    public: ['/health'],
+    unit: { belongs: unitIn(pool, { table: 'business_units' }) },
+    // Clients connect directly here; behind a proxy, its networks.
+    attempts: crossTenantAttempts({ pool, trustedProxies: [], onTrouble }),
+  });
+  const app = express();
+  app.disable('x-powered-by');
+  app.use(enter);
+  app.use(express.json({ limit: '100kb' }));
+  app.get('/health', async (_request, response) => {
+    await system('health', () => pool.query('select 1'));
+    response.json({ status: 'ok', database: 'ok' });
+  });
+  app.use('/api/v1/assets', assetRoutes(prisma));
+  app.use('/api/v1/supplies', supplyRoutes(prisma));
+  app.use('/api/v1', rentalRoutes(prisma));
+  app.use(problems);
+  app.use(answerErrors);
+  return app;
+}

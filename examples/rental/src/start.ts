@@ -1,0 +1,116 @@
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import path from 'node:path';
+import { connect, describeTarget, ident, PartywallError, sqlState, startEmbedded } from '@partywall/engine';
+import type { Express } from 'express';
+import { createApp } from './app.ts';
+import { demoTenants } from './demo-tenants.ts';
+import { type Home, openHome, writeEnvironment } from './home.ts';
+import { standUp } from './stand-up.ts';
+import { tokenFor } from './tokens.ts';
+
+const databaseName = 'rental';
+const defaultPort = 3000;
+const host = '127.0.0.1';
+const say = (line: string): void => console.log(line);
+type Stops = (() => Promise<unknown>)[];
+
+/** Starts what is needed, in order; what it pushes is stopped in reverse, on Ctrl-C and when a later part fails. */
+async function main(stops: Stops, signal: AbortSignal): Promise<void> {
+  const port = portFromEnvironment();
+  const home = await openHome(path.resolve('.partywall'));
+  const adminUrl = process.env['DATABASE_URL'] ?? (await ownServer(home, stops));
+  say(`database  ${describeTarget(adminUrl)}`);
+  const { secrets } = home;
+  const { database, serviceUrl } = await standUp({ adminUrl, secrets, say, signal });
+  stops.push(() => database.end());
+  const app = createApp({ database, tokenSecret: secrets.token, onTrouble: (error) => console.error(error) });
+  const server = await listen(app, port);
+  stops.push(() => stop(server));
+  const [a, b] = demoTenants;
+  const [tokenA, tokenB] = await Promise.all([tokenFor(a, secrets.token), tokenFor(b, secrets.token)]);
+  await writeEnvironment(home.env, {
+    DATABASE_URL: adminUrl,
+    PARTYWALL_SERVICE_URL: serviceUrl,
+    TENANT_A: a.id,
+    TENANT_B: b.id,
+    UNIT_A: a.units[0].id,
+    UNIT_B: b.units[0].id,
+    TOKEN_A: tokenA,
+    TOKEN_B: tokenB,
+  });
+  const base = `http://${host}:${port}`;
+  say('');
+  say(`The rental ERP is on ${base}; Ctrl-C stops everything. Each tenant sees its own assets:`);
+  say('');
+  for (const [{ name, user }, token] of [
+    [a, tokenA],
+    [b, tokenB],
+  ] as const) {
+    say(`# ${name}, as ${user.email}`);
+    say(`curl -H 'Authorization: Bearer ${token}' '${base}/api/v1/assets'`);
+  }
+  say(`# ${a.name} asks for ${b.name}: 403`);
+  say(`curl -H 'Authorization: Bearer ${tokenA}' -H 'X-Tenant-ID: ${b.id}' '${base}/api/v1/assets'`);
+  say('');
+  say('The commands of examples/rental/RUNBOOK.md work in another terminal, in examples/rental, after');
+  say(`. '${home.env}'`);
+  if (!signal.aborted) await once(signal, 'abort');
+  say('stopping');
+}
+
+/** An embedded server; a later start finds its data again, on whichever port is free then. */
+async function ownServer({ postgres }: Home, stops: Stops): Promise<string> {
+  const server = await startEmbedded({ dataDir: postgres });
+  stops.push(() => server.stop());
+  const client = await connect(server.url, { purpose: 'rental start' });
+  try {
+    const { rowCount } = await client.query('select from pg_catalog.pg_database where datname = $1', [databaseName]);
+    if (rowCount === 0) await client.query(`create database ${ident(databaseName)}`);
+  } finally {
+    await client.end();
+  }
+  return server.urlFor(databaseName);
+}
+
+function portFromEnvironment(): number {
+  const given = process.env['PORT'] ?? String(defaultPort);
+  const port = Number(given);
+  if (/^\d+$/.test(given) && port >= 1 && port <= 65_535) return port;
+  throw new PartywallError('usage', `reading PORT: ${JSON.stringify(given)} is not a port`, { hint: 'set PORT to a number from 1 to 65535' });
+}
+
+async function listen(app: Express, port: number): Promise<Server> {
+  const server = app.listen(port, host);
+  try {
+    await once(server, 'listening');
+    return server;
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    const reason = sqlState(cause) === 'EADDRINUSE' ? 'another process listens there' : message;
+    throw new PartywallError('port_busy', `listening on port ${port}: ${reason}`, { cause });
+  }
+}
+
+async function stop(server: Server): Promise<void> {
+  const closed = once(server, 'close');
+  server.close();
+  server.closeAllConnections();
+  await closed;
+}
+
+const controller = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort(new Error(`stopped by ${name}`)));
+const stops: Stops = [];
+try {
+  await main(stops, controller.signal).finally(async () => {
+    for (const end of stops.reverse()) await end();
+  });
+} catch (error) {
+  if (!controller.signal.aborted) {
+    const known = error instanceof PartywallError;
+    console.error(`rental: ${error instanceof Error ? error.message : String(error)}${known ? ` (${error.hint})` : ''}`);
+    if (known) for (const detail of error.details) console.error(`  ${detail}`);
+    process.exitCode = known ? error.exit : 2;
+  }
+}
