@@ -33,6 +33,7 @@ describe('imports point one way', () => {
     tenants: ['db', 'catalog', 'model', 'wall', 'audit', 'keyring', 'durable', 'metering'],
     archive: ['db', 'catalog', 'model', 'wall', 'verify', 'audit', 'metering', 'keyring', 'store', 'durable', 'tenants', 'schema'],
     schema: ['db', 'catalog', 'model', 'wall', 'audit', 'metering', 'tenants'],
+    jobs: ['db', 'model'],
     rollout: ['db', 'catalog', 'model', 'wall', 'verify', 'audit', 'metering', 'tenants'],
     seal: ['db', 'model', 'wall', 'audit'],
   };

@@ -18,6 +18,7 @@ import { registerDoctor } from './commands/doctor.ts';
 import { registerErase } from './commands/erase.ts';
 import { registerEvidence } from './commands/evidence.ts';
 import { registerInit } from './commands/init.ts';
+import { registerJobs } from './commands/jobs.ts';
 import { registerKeys } from './commands/keys.ts';
 import { registerLedger } from './commands/ledger.ts';
 import { registerMigrate } from './commands/migrate.ts';
@@ -69,6 +70,7 @@ export const verbs: readonly Register[] = [
   registerEvidence,
   registerAlerts,
   registerAttempts,
+  registerJobs,
   registerKeys,
   registerErase,
   registerRestore,

@@ -143,6 +143,7 @@ export { type ListOperations, type LongOperation, listOperations, type Operation
 export { createSystemDatabase, hasSystemDatabase, systemDatabaseName, systemDatabaseUrl } from './durable/system-database.ts';
 export { awaitOperation, type Durable, inProcess, type Work, type WorkContext, type Works } from './durable/work.ts';
 export { type EngineErrorCode, engineErrors, PartywallError } from './errors.ts';
+export { isTroubled, type JobRun, type JobStatus, type JobVisitRecord, listJobRuns, listJobs, listJobVisits } from './jobs/runs.ts';
 export type { DataKey, DataKeys, Subject } from './keyring/data-keys.ts';
 export { tenantOfSubject, tenantSubject } from './keyring/data-keys.ts';
 export type { DestroyedKeks, KeyDestruction, Keyring, KeyringStatus, Rotation } from './keyring/keyring.ts';
@@ -231,7 +232,7 @@ export { changeRollout, type SetModeInput, type SetModeOptions, type SetModeRepo
 export { readStages, type Stage, stageBefore } from './rollout/stages.ts';
 export { type ModeRow, observes, readModes } from './rollout/state.ts';
 export { latencyPercentile, type ObservedPlace, type RolloutStatus, readTraffic, rolloutStatus, type TrafficSummary } from './rollout/status.ts';
-export { breachText, decideStepBack, type GuardReport, guardRollout, type StepDecision } from './rollout/step-back.ts';
+export { breachText, decideStepBack, type GuardReport, guardRollout, type StepDecision, superviseRollout } from './rollout/step-back.ts';
 export { defaultThresholds, readThresholds, setThreshold, type ThresholdName, type Thresholds, thresholdRules } from './rollout/thresholds.ts';
 export { assertControl, type InstallReport, installControl, pendingMigrations } from './schema/install-control.ts';
 export { changeSeal, type SealOptions, type SealReport } from './seal/change-seal.ts';
