@@ -4,10 +4,10 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { createDatabase, suffix } from '../../../../test/support/database.ts';
 import { sealOf } from '../../../wall/src/seal/seal-keys.ts';
 import { literal } from '../../src/db/sql.ts';
-import { contextOf } from '../../src/wall/context-sql.ts';
-import { runtimeGrants, runtimeSql } from '../../src/wall/runtime.ts';
-import { entering } from '../../src/wall/entering.ts';
 import { hmacBlocks } from '../../src/seal/seal-key.ts';
+import { contextOf } from '../../src/wall/context-sql.ts';
+import { entering } from '../../src/wall/entering.ts';
+import { runtimeGrants, runtimeSql } from '../../src/wall/runtime.ts';
 
 const kinds = [
   { keyType: 'uuid', tenants: ['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b'] },
