@@ -86,7 +86,7 @@ export async function lookThrough(work: 'verify' | 'retention', url: string, fol
 async function inProcess(folder: string, args: readonly string[]): Promise<{ printed: unknown; seconds: number }> {
   const began = performance.now();
   const script = fileURLToPath(new URL('./backup-process.ts', import.meta.url));
-  // Compiled code is kept between runs, as the command keeps it.
+  // Compiled code is kept between runs, as the command keeps it: in the environment, which is where threads look for it too.
   const env = { ...process.env, NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'compiled') };
   const { stdout } = await run([process.execPath, ...nodeOptions, script, ...args], env);
   return { printed: JSON.parse(stdout), seconds: (performance.now() - began) / 1000 };
