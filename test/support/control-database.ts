@@ -77,9 +77,9 @@ create table files (
   size_bytes bigint not null check (size_bytes > 0)
 );`;
 
-/** `more` adds tables of the test's own, and their lines of the model; `clusterUrl` is of a server of the test's own. */
+/** `more` adds tables of the test's own, their lines of the model and its units; `clusterUrl` is of a server of the test's own. */
 export async function controlDatabase(
-  more: { readonly schema?: string; readonly tables?: TenancyConfig['tables']; readonly clusterUrl?: string } = {},
+  more: { readonly schema?: string; readonly tables?: TenancyConfig['tables']; readonly unit?: TenancyConfig['unit']; readonly clusterUrl?: string } = {},
 ): Promise<ControlFixture> {
   const database = await createDatabase({ ...(more.clusterUrl !== undefined && { clusterUrl: more.clusterUrl }) });
   await database.query(`${controlSchema}${more.schema ?? ''}`);
@@ -93,6 +93,7 @@ export async function controlDatabase(
       status: { column: 'status', values: { suspended: 'suspended', cancelled: 'cancelled' } },
       profile: { name: 'name', slug: 'slug', plan: 'plan' },
     },
+    unit: more.unit,
     column: 'partywall_tenant_id',
     roles,
     tables: {
