@@ -174,6 +174,7 @@ describe('rules', () => {
       'cross_tenant 1/5 from 0',
       'drill_failed 1/2 from 0',
       'error_rate 1/5 from 20',
+      'jobs 1/3 from 0',
       'quotas 80/95 from 0',
       'response_time 500/2000 from 20',
       'rpo_missed 100/200 from 0',

@@ -2,6 +2,7 @@ import type pg from 'pg';
 import type { AlertOverride, AlertRule, Measurement } from './judge.ts';
 import { measureAttempts } from './measure-attempts.ts';
 import { measureBackups } from './measure-backups.ts';
+import { measureJobs } from './measure-jobs.ts';
 import { metrics } from './metrics.ts';
 
 /** Reads what the rules look at, in one statement for each source and window; only active tenants are measured. */
@@ -39,6 +40,7 @@ export async function measure(client: pg.ClientBase, sight: Sight): Promise<Meas
   );
   for (const [minutes, sameWindow] of ofRequests) measured.push(...(await measureRequests(client, { ...sight, rules: sameWindow }, minutes)));
   measured.push(...(await measureBackups(client, { ...sight, rules })));
+  if (sight.tenant === null) measured.push(...(await measureJobs(client, rules)));
   if (sight.tenant === null) measured.push(...(await measureConnections(client, rules)), ...(await measureAttempts(client, rules, sight.now)));
   return measured;
 }

@@ -32,6 +32,8 @@ export const metrics = {
   drill_failures: { scope: 'system', unit: 'runs', inclusive: true, ofRequests: false },
   /** Attempts on other tenants in the rule's window, of each source. */
   cross_tenant_attempts: { scope: 'system', unit: 'attempts', inclusive: true, ofRequests: false },
+  /** Runs of a job over all tenants since its last good one that left tenants out, were broken off, or saw nothing where they always did. */
+  job_trouble: { scope: 'system', unit: 'runs', inclusive: true, ofRequests: false },
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof metrics;

@@ -118,7 +118,7 @@ end`)}`;
 
 /**
  * Ends a run and returns its receipt. Alerts compare it with the last complete runs of the same job: rows read, rows written, tenants to visit, and rows of a
- * single tenant that were never zero and are.
+ * single tenant that were never zero and are. Runs that were zero against all others are not compared with: a job that stays dead goes on to say so.
  */
 function endSql(): string {
   const { comparedRuns, namedMax } = jobLimits;
@@ -147,7 +147,8 @@ begin
     'skips', coalesce((select jsonb_object_agg(s.reason, s.n) from (
       select coalesce(v.reason, '') as reason, count(*) as n from partywall.job_visits v where v.run = of_run and v.outcome = 'skipped' group by 1 order by 2 desc limit ${namedMax}) s), '{}'));
   select array_agg(r.id) into former from (
-    select r.id from partywall.job_runs r where r.job = this_run.job and r.id < of_run and r.receipt ->> 'status' = 'complete' order by r.id desc limit ${comparedRuns}) r;
+    select r.id from partywall.job_runs r where r.job = this_run.job and r.id < of_run and r.receipt ->> 'status' = 'complete'
+      and not r.receipt -> 'alerts' @> '[{"kind": "zero"}]' order by r.id desc limit ${comparedRuns}) r;
   if former is not null then
     foreach measure in array array['rowsRead', 'rowsWritten', 'succeeded'] loop
       if (made ->> measure)::bigint = 0 and not exists (select from partywall.job_runs r where r.id = any (former) and (r.receipt ->> measure)::bigint = 0) then
