@@ -2,9 +2,11 @@ import pg from 'pg';
 import { beforeAll, describe, expect, inject, it } from 'vitest';
 import { suffix } from '../../../../test/support/database.ts';
 import { ident } from '../../src/db/sql.ts';
+import { changeSeal } from '../../src/seal/change-seal.ts';
 import { rules } from '../../src/verify/rules/rules.ts';
 import type { unitAttackRules, unitRules } from '../../src/verify/rules/unit-rules.ts';
 import { verify } from '../../src/verify/verify.ts';
+import { runtimeSql } from '../../src/wall/runtime.ts';
 import { createUnitDatabase, tenantA, type UnitDatabase, units } from '../wall/unit-database.ts';
 
 /**
@@ -156,7 +158,7 @@ beforeAll(async () => {
 });
 
 /** A copy of the sound database, broken by `statements`, and what verify says of it. */
-async function verified(statements: readonly string[]) {
+async function verified(statements: readonly string[], prepare: (admin: pg.Client) => Promise<void> = async () => {}) {
   const copy = `t_${suffix()}`;
   await cluster.query(`create database ${ident(copy)} template ${ident(sound.database.name)}`);
   const onCopy = (url: string): string => url.replace(sound.database.name, copy);
@@ -173,6 +175,7 @@ async function verified(statements: readonly string[]) {
     };
     const fill = (text: string) => text.replaceAll(/\$(app|system|assets|contracts)\b/g, (_all, name: string) => names[name] ?? '');
     for (const statement of statements) await admin.query(fill(statement));
+    await prepare(admin);
     const report = await verify({ model: sound.model, adminUrl: onCopy(sound.database.url), appUrl: onCopy(sound.appUrl) });
     return { report, fill, found: report.findings.map((finding) => `${finding.rule} ${finding.target}`).sort() };
   } finally {
@@ -181,13 +184,35 @@ async function verified(statements: readonly string[]) {
   }
 }
 
+const passedUnits = ({ checks }: Awaited<ReturnType<typeof verify>>) =>
+  checks.filter(({ rule, kind }) => kind === 'attack' && rules.get(rule)?.surface === 'unit').map(({ outcome, targets }) => `${outcome} ${targets}`);
+const everyAttackHeld = Array(6).fill('pass 4');
+
 describe('a sound database', () => {
+  it('is sound where it is sealed, and then no SQL of the application can name another unit', async () => {
+    const { report, found } = await verified([], async (admin) => {
+      for (const kind of ['rotate', 'on'] as const) await changeSeal(admin, sound.model, { kind }, { actor: { kind: 'operator', id: 'test' } });
+    });
+    expect(found).toEqual([]);
+    expect(report.couldNotRun).toEqual([]);
+    expect(passedUnits(report)).toEqual(everyAttackHeld);
+    expect(report.residuals.map(({ id }) => id)).not.toContain('residual.unsealed-context');
+  });
+
+  it('is sound where the context cannot be protected', async () => {
+    const { report, found } = await verified([], async (admin) => {
+      for (const statement of runtimeSql({ keyType: 'uuid', unitType: 'integer', isProtected: false })) await admin.query(statement);
+    });
+    expect(found).toEqual([]);
+    expect(report.couldNotRun).toEqual([]);
+    expect(passedUnits(report)).toEqual(everyAttackHeld);
+  });
+
   it('has no finding, and every attack on its units was made and held', async () => {
     const { report, found } = await verified([]);
     expect(found).toEqual([]);
     expect(report.couldNotRun).toEqual([]);
-    const checks = report.checks.filter(({ rule }) => rules.get(rule)?.surface === 'unit');
-    expect(checks.filter(({ kind }) => kind === 'attack').map(({ outcome, targets }) => `${outcome} ${targets}`)).toEqual(Array(6).fill('pass 4'));
+    expect(passedUnits(report)).toEqual(everyAttackHeld);
     expect(report.residuals.find(({ id }) => id === 'residual.rows-of-no-unit')?.targets).toEqual([
       'public.contracts (business_unit_id)',
       'public.events (unit_id)',
