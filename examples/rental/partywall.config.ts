@@ -1,6 +1,7 @@
 import { defineTenancy } from 'partywall';
 
 const own = { scope: 'scoped', column: 'tenantId', why: 'tenantId refers to public.tenants' } as const;
+const ofUnit = { ...own, unit: 'businessUnitId' } as const;
 
 export default defineTenancy({
   tenant: {
@@ -10,6 +11,7 @@ export default defineTenancy({
     profile: { name: 'name', slug: 'slug' },
     why: 'every other table names it',
   },
+  unit: { table: 'public.business_units' },
   column: 'partywall_tenant_id',
   schemas: ['public'],
   roles: { owner: 'postgres', app: 'rental_app', system: 'rental_system', service: 'rental_service' },
@@ -18,13 +20,13 @@ export default defineTenancy({
     'public.users': own,
     'public.business_units': own,
     'public.clients': own,
-    'public.client_business_units': own,
-    'public.assets': own,
+    'public.client_business_units': ofUnit,
+    'public.assets': ofUnit,
     'public.quotations': own,
     'public.contracts': own,
     'public.invoices': own,
     'public.supplies': own,
-    'public.supply_usages': own,
+    'public.supply_usages': ofUnit,
     'public.monthly_reports': own,
   },
 });

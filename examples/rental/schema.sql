@@ -38,7 +38,7 @@ create table client_business_units (
   "businessUnitId" uuid not null references business_units (id) on delete cascade,
   unique ("tenantId", "clientId", "businessUnitId")
 );
-create index "client_business_units_businessUnitId_idx" on client_business_units ("businessUnitId");
+create index "client_business_units_tenant_bu_idx" on client_business_units ("tenantId", "businessUnitId");
 
 create table assets (
   id uuid primary key default gen_random_uuid(),
@@ -109,7 +109,7 @@ create table supply_usages (
   quantity integer not null check (quantity > 0),
   "usedAt" timestamptz not null default now()
 );
-create index "supply_usages_businessUnitId_idx" on supply_usages ("businessUnitId");
+create index "supply_usages_tenant_bu_idx" on supply_usages ("tenantId", "businessUnitId");
 create index "supply_usages_supplyId_idx" on supply_usages ("supplyId");
 
 -- Written by the monthly job.

@@ -4,8 +4,8 @@ import path from 'node:path';
 import { z } from 'zod';
 
 const one = z.string().min(32);
-const secretsSchema = z.strictObject({ app: one, system: one, service: one, token: one });
-/** Passwords of three roles, and what signs the bearer tokens. */
+const secretsSchema = z.strictObject({ app: one, system: one, service: one, token: one, payments: one });
+/** Passwords of three roles, and what signs bearer tokens and the payment provider's messages. */
 export type Secrets = z.output<typeof secretsSchema>;
 
 /** What the example keeps between starts, below one folder. */
@@ -32,7 +32,7 @@ export async function writeEnvironment(file: string, variables: Readonly<Record<
 
 async function openSecrets(file: string): Promise<Secrets> {
   const random = (): string => randomBytes(secretBytes).toString('base64url');
-  const made: Secrets = { app: random(), system: random(), service: random(), token: random() };
+  const made: Secrets = { app: random(), system: random(), service: random(), token: random(), payments: random() };
   try {
     // Exclusive, so that of two starts at once one writes and the other reads.
     await fs.writeFile(file, `${JSON.stringify(made)}\n`, { mode: 0o600, flag: 'wx' });

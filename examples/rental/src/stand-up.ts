@@ -2,7 +2,7 @@ import fs from 'node:fs/promises';
 import { applyWall, connect, PartywallError, parseModel, verify, verifyExit } from '@partywall/engine';
 import { system } from '@partywall/wall';
 import config from '../partywall.config.ts';
-import { type Database, openDatabase } from './database.ts';
+import { type Database, type DatabaseUrls, openDatabase } from './database.ts';
 import type { Secrets } from './home.ts';
 import { seed } from './seed.ts';
 
@@ -16,8 +16,8 @@ export interface Site {
 
 export interface StoodUp {
   readonly database: Database;
-  /** Connection string of the role that looks at attempts and sets modes. */
-  readonly serviceUrl: string;
+  /** Connection strings of three roles: the application's two, and the one that looks at attempts and sets modes. */
+  readonly urls: DatabaseUrls & { readonly service: string };
 }
 
 const model = parseModel(config);
@@ -31,14 +31,15 @@ export async function standUp(site: Site): Promise<StoodUp> {
   await makeTables(site);
   await raise(site, 'expand');
   const urlOf = (role: 'app' | 'system' | 'service'): string => urlAs(adminUrl, model.roles[role], secrets[role]);
-  const database = openDatabase({ app: urlOf('app'), system: urlOf('system') });
+  const urls = { app: urlOf('app'), system: urlOf('system'), service: urlOf('service') };
+  const database = openDatabase(urls);
   try {
     say(`data      ${(await seed(database.prismaBase)) ? 'three tenants seeded' : 'there already, nothing was changed'}`);
     // The gate wants to see the application on its role, so it connects before contract asks.
     await system('rental start', () => database.pool.query('select 1'));
     await raise(site, 'contract');
-    await attack(site, urlOf('app'));
-    return { database, serviceUrl: urlOf('service') };
+    await attack(site, urls.app);
+    return { database, urls };
   } catch (error) {
     await database.end();
     throw error;

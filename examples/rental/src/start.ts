@@ -2,10 +2,12 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import path from 'node:path';
 import { connect, describeTarget, ident, PartywallError, sqlState, startEmbedded } from '@partywall/engine';
+import { schedule } from '@partywall/wall/schedule';
 import type { Express } from 'express';
 import { createApp } from './app.ts';
 import { demoTenants } from './demo-tenants.ts';
 import { type Home, openHome, writeEnvironment } from './home.ts';
+import { monthBefore, monthlyJob, processMonthlyReports } from './reports.ts';
 import { standUp } from './stand-up.ts';
 import { tokenFor } from './tokens.ts';
 
@@ -13,6 +15,7 @@ const databaseName = 'rental';
 const defaultPort = 3000;
 const host = '127.0.0.1';
 const say = (line: string): void => console.log(line);
+const onTrouble = (error: unknown): void => console.error(error);
 type Stops = (() => Promise<unknown>)[];
 
 /** Starts what is needed, in order; what it pushes is stopped in reverse, on Ctrl-C and when a later part fails. */
@@ -22,16 +25,26 @@ async function main(stops: Stops, signal: AbortSignal): Promise<void> {
   const adminUrl = process.env['DATABASE_URL'] ?? (await ownServer(home, stops));
   say(`database  ${describeTarget(adminUrl)}`);
   const { secrets } = home;
-  const { database, serviceUrl } = await standUp({ adminUrl, secrets, say, signal });
+  const { database, urls } = await standUp({ adminUrl, secrets, say, signal });
   stops.push(() => database.end());
-  const app = createApp({ database, tokenSecret: secrets.token, onTrouble: (error) => console.error(error) });
+  const app = createApp({ database, tokenSecret: secrets.token, paymentsSecret: secrets.payments, onTrouble });
   const server = await listen(app, port);
   stops.push(() => stop(server));
+  const reports = schedule(
+    { cron: '0 3 1 * *', timezone: 'UTC', system: database.systemPool, job: monthlyJob },
+    ({ scheduledFor, signal: stopped }) => processMonthlyReports(database, monthBefore(scheduledFor), { signal: stopped }),
+    { onError: onTrouble },
+  );
+  stops.push(() => reports.stop());
   const [a, b] = demoTenants;
   const [tokenA, tokenB] = await Promise.all([tokenFor(a, secrets.token), tokenFor(b, secrets.token)]);
   await writeEnvironment(home.env, {
     DATABASE_URL: adminUrl,
-    PARTYWALL_SERVICE_URL: serviceUrl,
+    PARTYWALL_APP_URL: urls.app,
+    PARTYWALL_SERVICE_URL: urls.service,
+    RENTAL_APP_URL: urls.app,
+    RENTAL_SYSTEM_URL: urls.system,
+    PAYMENTS_SECRET: secrets.payments,
     TENANT_A: a.id,
     TENANT_B: b.id,
     UNIT_A: a.units[0].id,

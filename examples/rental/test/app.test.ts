@@ -1,8 +1,10 @@
 import { run, TenantContextError, wallErrorOf } from '@partywall/wall';
+import { signWebhook } from '@partywall/wall/webhooks';
 import { expect, test } from 'vitest';
 import { demoTenants } from '../src/demo-tenants.ts';
+import { monthBefore, processMonthlyReports } from '../src/reports.ts';
 import { seed } from '../src/seed.ts';
-import { walledRental } from './walled-rental.ts';
+import { paymentsSecret, walledRental } from './walled-rental.ts';
 
 const [atlas, boreal, cargo] = demoTenants;
 const rental = await walledRental();
@@ -74,6 +76,73 @@ test('supplies are used by a unit, as far as the stock goes', async () => {
   expect((await use(400, north)).body).toMatchObject({ businessUnitId: atlas.units[0].id });
   expect((await use(101, north)).body).toMatchObject({ status: 409, detail: 'too little in stock' });
   expect((await rental.as(boreal)('GET', '/api/v1/supplies')).body.items).toMatchObject([{ stock: 500 }, { stock: 500 }]);
+});
+
+test('a request that names its business unit sees the assets of that unit and those of the whole tenant, and writes none of another unit', async () => {
+  const [north, south] = atlas.units;
+  const inUnit = (method: string, path: string, body?: object) => rental.as(atlas)(method, path, { headers: { 'x-unit-id': north.id }, ...(body && { body }) });
+  const units = new Set((await inUnit('GET', '/api/v1/assets')).body.items.map(({ businessUnitId }) => businessUnitId));
+  expect(units).toEqual(new Set([north.id, null]));
+  const made = { code: 'N-1', name: 'Saw', dailyCents: 100 };
+  expect((await inUnit('POST', '/api/v1/assets', made)).body).toMatchObject({ businessUnitId: north.id });
+  expect((await inUnit('POST', '/api/v1/assets', { ...made, code: 'N-2', businessUnitId: south.id })).body).toMatchObject({
+    status: 403,
+    code: 'cross_tenant',
+  });
+  // M-2 is of the other unit, M-6 of the tenant as a whole.
+  expect((await inUnit('DELETE', '/api/v1/assets/M-2')).status).toBe(404);
+  expect((await inUnit('PATCH', '/api/v1/assets/M-6', { dailyCents: 1 })).status).toBe(404);
+  const { rows } = await rental.database.query(`select code from assets where "tenantId" = $1 and "dailyCents" = 1`, [atlas.id]);
+  expect(rows).toEqual([]);
+});
+
+test('a payment is recorded for the tenant that its header names, once, and only where its signature holds', async () => {
+  const { rows: due } = await rental.database.query(
+    `insert into quotations ("tenantId", number, "clientId", "assetId", days, "totalCents", status)
+     select c."tenantId", 'Q-P', c.id, a.id, 1, 700, 'CONVERTED' from clients c join assets a using ("tenantId") where c.code = 'K-1' and a.code = 'M-1' returning id`,
+  );
+  expect(due).toHaveLength(3);
+  await rental.database.query(
+    `insert into contracts ("tenantId", number, "quotationId", "assetId", "totalCents") select "tenantId", 'C-P', id, "assetId", 700 from quotations where number = 'Q-P'`,
+  );
+  await rental.database.query(
+    `insert into invoices ("tenantId", number, "contractId", "totalCents") select "tenantId", 'I-P', id, 700 from contracts where number = 'C-P'`,
+  );
+  const body = JSON.stringify({ invoice: 'I-P' });
+  const send = async (id: string, headers: Record<string, string>, secret = paymentsSecret) => {
+    const signed = signWebhook({ secrets: [secret], id, timestamp: new Date(), body });
+    const response = await fetch(`${rental.origin}/webhooks/payment`, { method: 'POST', body, headers: { ...signed, ...headers } });
+    return { status: response.status, text: await response.text() };
+  };
+  const paid = async () => (await rental.database.query(`select "tenantId" as tenant from invoices where number = 'I-P' and "paidAt" is not null`)).rows;
+  expect(await send('forged', { 'x-tenant-id': atlas.id }, 'some other secret of anybody')).toMatchObject({ status: 401 });
+  expect(await send('headless', {})).toMatchObject({ status: 400, text: expect.stringContaining('X-Tenant-ID header required') });
+  expect(await paid()).toEqual([]);
+  expect(await send('pay-1', { 'x-tenant-id': boreal.id })).toMatchObject({ status: 204 });
+  expect(await paid()).toEqual([{ tenant: boreal.id }]);
+  // Replayed, and replayed for another tenant: the id is the sender's.
+  expect(await send('pay-1', { 'x-tenant-id': boreal.id })).toMatchObject({ status: 200, text: '{"duplicate":true}' });
+  expect(await send('pay-1', { 'x-tenant-id': atlas.id })).toMatchObject({ status: 200, text: '{"duplicate":true}' });
+  expect(await send('pay-2', { 'x-tenant-id': cargo.id })).toMatchObject({ status: 403 });
+  expect(await paid()).toEqual([{ tenant: boreal.id }]);
+});
+
+test('the monthly job writes each active tenant its own report, says whom it visited, and does not write a complete month again', async () => {
+  expect(monthBefore(new Date('2026-01-01T03:00:00Z'))).toBe('2025-12');
+  await rental.database.query(`update invoices set "issuedAt" = '2026-03-31T23:59:59Z' where number = 'I-P'`);
+  const receipt = await processMonthlyReports(rental.clients, '2026-03');
+  expect(receipt).toMatchObject({ status: 'complete', planned: 3, succeeded: 2, failed: 0, skips: { suspended: 1 }, alerts: [] });
+  expect(receipt.rowsWritten).toBe(2);
+  const reports = async () =>
+    (await rental.database.query(`select "tenantId", "invoicedCents"::int as invoiced, "paidCents"::int as paid from monthly_reports where month = '2026-03'`))
+      .rows;
+  const written = await reports();
+  expect(written).toHaveLength(2);
+  expect(written).toContainEqual({ tenantId: atlas.id, invoiced: 700, paid: 0 });
+  expect(written).toContainEqual({ tenantId: boreal.id, invoiced: 700, paid: 700 });
+  expect(await processMonthlyReports(rental.clients, '2026-03')).toEqual(receipt);
+  expect((await rental.as(boreal)('GET', '/api/v1/reports')).body.items).toMatchObject([{ month: '2026-03', paidCents: 700 }]);
+  await expect(processMonthlyReports(rental.clients, 'March')).rejects.toThrow(TypeError);
 });
 
 test('a script that takes the tenants’ client fails before anything is sent, and the seed through the system client fills an empty database once', async () => {

@@ -13,6 +13,8 @@ import { tokenFor } from '../src/tokens.ts';
 
 export const tokenSecret = 'only for the tests of the example, and longer than 32 bytes';
 
+export const paymentsSecret = 'what the payment provider of the tests signs with';
+
 export interface WalledRental {
   readonly database: TestDatabase;
   readonly model: TenancyModel;
@@ -56,7 +58,7 @@ export async function walledRental(): Promise<WalledRental> {
   await seed(clients.prismaBase);
   await applyWall({ url: database.url, model, phase: 'contract', skipGate: true });
   const troubles: unknown[] = [];
-  const server = createApp({ database: clients, tokenSecret, onTrouble: (error) => troubles.push(error) }).listen(0, '127.0.0.1');
+  const server = createApp({ database: clients, tokenSecret, paymentsSecret, onTrouble: (error) => troubles.push(error) }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`; // it listens on a port, not on a path
   afterAll(async () => {
