@@ -6,6 +6,7 @@ import { applyWall } from '../../src/wall/apply.ts';
 import { adviseIndexes } from '../../src/wall/index-advice.ts';
 import { planWall } from '../../src/wall/plan.ts';
 import { rollbackWall } from '../../src/wall/rollback.ts';
+import { recreated, withClient } from '../archive/schema/recreated.ts';
 import { build, createUnitDatabase, oddColumn, tenantA, tenantB, type UnitDatabase, units } from './unit-database.ts';
 
 let walled: UnitDatabase;
@@ -185,6 +186,13 @@ describe('the policies', () => {
   it('are one for each table whose unit is certain, three where it may be none, and planned once', async () => {
     expect(await policies()).toEqual(wanted);
     expect(await plan()).toEqual([]);
+  });
+
+  it('come back with the schema of a backup as they were', async () => {
+    const { target } = await recreated(walled.database);
+    const { steps, blockers } = planWall(walled.model, await withClient(target.url, readCatalog));
+    expect(blockers).toEqual([]);
+    expect(steps.map(({ id }) => id).filter((id) => id.startsWith('contract/policy'))).toEqual([]);
   });
 
   it('are made again where one is gone, weaker, or not restrictive', async () => {
