@@ -34,6 +34,7 @@ import { registerPeople } from './routes/people.ts';
 import { registerPlans } from './routes/plans.ts';
 import { registerQuotas } from './routes/quotas.ts';
 import { registerRestores } from './routes/restores.ts';
+import { registerRollout } from './routes/rollout.ts';
 import { registerTenants } from './routes/tenants.ts';
 import { registerTenantDeletion } from './routes/tenants-delete.ts';
 import { registerTransfer } from './routes/transfer.ts';
@@ -123,6 +124,7 @@ export const partywall = fp<ServerOptions>(
       registerTenants(own);
       registerTenantDeletion(own, durable);
       registerAttempts(own);
+      registerRollout(own);
       registerAudit(own);
       registerIncidents(own, options.people.mail);
       registerPlans(own);

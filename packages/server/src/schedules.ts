@@ -16,6 +16,7 @@ import {
   purgeAlerts,
   purgeRetained,
   type Schedule,
+  superviseRollout,
   surveyUsage,
   syncLedger,
   tickBackups,
@@ -44,6 +45,7 @@ export function schedules(database: ControlDatabase, { archive, placements }: Sc
   });
   return [
     every('alerts.evaluate', '* * * * *', evaluateAlerts),
+    every('rollout.guard', '* * * * *', superviseRollout),
     every('usage.survey', '7 * * * *', surveyUsage),
     every('audit.anchor', '17 * * * *', anchorAudit),
     // At night, apart from each other.

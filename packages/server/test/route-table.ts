@@ -42,6 +42,7 @@ super_admin  none  -            GET     /api/admin/alerts
 super_admin  none  -            POST    /api/admin/alerts/evaluate
 super_admin  none  -            POST    /api/admin/alerts/:id/acknowledge
 super_admin  none  -            GET     /api/admin/attempts
+super_admin  none  -            GET     /api/admin/rollout
 super_admin  none  -            GET     /api/admin/alert-rules
 super_admin  none  -            GET     /api/admin/alert-rules/:name
 super_admin  none  -            PUT     /api/admin/alert-rules/:name

@@ -153,10 +153,12 @@ function integrity(ctx: CommandContext, { timeout, keep }: { readonly timeout: n
   });
 }
 
-function checkText({ verdict, gates, stage, since, now }: RolloutCheck): string {
+function checkText({ verdict, gates, stage, stages, since, now }: RolloutCheck): string {
   const minutes = Math.round((now.getTime() - since.getTime()) / 60_000);
   const word = { green: 'green', breach: 'breached', not_enough: 'not enough data' }[verdict];
-  return [`${word}: ${stage} % enforced, judged by the last ${minutes} min`, ...gates.map(gateLine)].join('\n');
+  const [latest] = stages;
+  const stepped = latest?.automatic ? [`stepped back by itself ${latest.at.toISOString()}, ${latest.reason}`] : [];
+  return [`${word}: ${stage} % enforced, judged by the last ${minutes} min`, ...stepped, ...gates.map(gateLine)].join('\n');
 }
 
 function gateLine({ name, verdict, value, bound, unit, reason, stepsBack }: Gate): string {

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { PartywallError } from '../errors.ts';
 import { type FactsInput, type RolloutFacts, readRolloutFacts } from './gates.ts';
 import { judgeRollout, type RolloutJudgement } from './judge.ts';
-import { knowsStages } from './stages.ts';
+import { knowsStages, type Stage } from './stages.ts';
 import type { Thresholds } from './thresholds.ts';
 
 export interface RolloutCheck extends RolloutJudgement {
@@ -12,7 +12,11 @@ export interface RolloutCheck extends RolloutJudgement {
   readonly since: Date;
   readonly now: Date;
   readonly thresholds: Thresholds;
+  /** Stages that it went through, latest first; the gates’ own steps say why. */
+  readonly stages: readonly Stage[];
 }
+
+const stagesShown = 20;
 
 /**
  * Reads the facts of the roll-out and judges them. Changes nothing.
@@ -31,6 +35,6 @@ export async function checkWithFacts(client: pg.ClientBase, input: FactsInput): 
     });
   }
   const { facts, thresholds } = await readRolloutFacts(client, input);
-  const { stage, stageSince, since, now } = facts;
-  return { facts, check: { ...judgeRollout(facts, thresholds), stage, stageSince, since, now, thresholds } };
+  const { stage, stageSince, since, now, stages } = facts;
+  return { facts, check: { ...judgeRollout(facts, thresholds), stage, stageSince, since, now, thresholds, stages: stages.slice(0, stagesShown) } };
 }

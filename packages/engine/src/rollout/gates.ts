@@ -27,6 +27,9 @@ export interface RolloutFacts {
   readonly connections: { readonly used: number; readonly max: number };
 }
 
+/** Refusals that say that the application is not ready for the wall. */
+export const notReady: readonly string[] = ['tenant_context', 'statement_refused'];
+
 const minuteMs = 60_000;
 const dayMs = 86_400_000;
 
@@ -73,6 +76,15 @@ export async function readRolloutFacts(client: pg.ClientBase, { now, since }: Fa
       connections: await readConnections(client),
     },
   };
+}
+
+/** How many statements were refused because the application is not ready. */
+export async function refusedNotReady(client: pg.ClientBase, since: Date): Promise<number> {
+  const { rows } = await client.query<{ count: number }>(
+    "select coalesce(sum(count), 0)::float8 as count from partywall.rollout_counts where mode = 'enforce' and kind = any($1) and minute >= $2",
+    [notReady, since],
+  );
+  return rows[0]?.count ?? 0;
 }
 
 /** Modes that were set by another version have no stage: then it is the time of the mode. */

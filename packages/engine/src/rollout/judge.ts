@@ -1,5 +1,5 @@
 import { latencyBucketsMs } from '@partywall/wall';
-import type { RolloutFacts } from './gates.ts';
+import { notReady, type RolloutFacts } from './gates.ts';
 import { observes } from './state.ts';
 import type { ModeTraffic } from './status.ts';
 import { type ThresholdName, type Thresholds, thresholdRules } from './thresholds.ts';
@@ -41,8 +41,6 @@ export interface RolloutJudgement {
   readonly gates: readonly Gate[];
 }
 
-/** Refusals that say that the application is not ready for the wall. */
-const notReady = ['tenant_context', 'statement_refused'];
 /** Answers that the wall or an operator means to give, in every mode: no errors of the roll-out, and for anybody to cause. */
 const meant = ['cross_tenant', 'unknown_tenant', 'tenant_suspended', 'tenant_cancelled', 'tenant_read_only', 'quota_exceeded'];
 const hourMs = 3_600_000;

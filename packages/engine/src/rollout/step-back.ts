@@ -1,11 +1,12 @@
 import type pg from 'pg';
+import type { Operation } from '../db/operation.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { checkWithFacts, type RolloutCheck } from './check.ts';
 import type { RolloutFacts } from './gates.ts';
 import type { Gate } from './judge.ts';
 import type { RolloutChange } from './plan-change.ts';
 import { changeRollout, type SetModeReport } from './set-mode.ts';
-import { stageBefore } from './stages.ts';
+import { knowsStages, stageBefore } from './stages.ts';
 
 /** What the gates do about what they found. `to` is a percentage; 0 observes all. */
 export type StepDecision =
@@ -88,6 +89,22 @@ export async function guardRollout(
     return { check, decision, change };
   } finally {
     if (rows[0]?.locked) await client.query(unlockSql);
+  }
+}
+
+/** The same on the control plane, as its schedule does it; undefined where the wall is older than gates. */
+export async function superviseRollout({ database, signal }: Operation): Promise<GuardReport | undefined> {
+  const client = await database.pool.connect();
+  let broken: Error | undefined;
+  try {
+    if (!(await knowsStages(client))) return undefined;
+    return await guardRollout(client, { model: database.model, now: database.clock(), signal });
+  } catch (error) {
+    // The session may still hold the lock.
+    broken = error instanceof Error ? error : new Error(String(error));
+    throw error;
+  } finally {
+    client.release(broken);
   }
 }
 

@@ -3,6 +3,7 @@ import type { AlertOverride, AlertRule, Measurement } from './judge.ts';
 import { measureAttempts } from './measure-attempts.ts';
 import { measureBackups } from './measure-backups.ts';
 import { measureJobs } from './measure-jobs.ts';
+import { measureRollout } from './measure-rollout.ts';
 import { metrics } from './metrics.ts';
 
 /** Reads what the rules look at, in one statement for each source and window; only active tenants are measured. */
@@ -41,7 +42,12 @@ export async function measure(client: pg.ClientBase, sight: Sight): Promise<Meas
   for (const [minutes, sameWindow] of ofRequests) measured.push(...(await measureRequests(client, { ...sight, rules: sameWindow }, minutes)));
   measured.push(...(await measureBackups(client, { ...sight, rules })));
   if (sight.tenant === null) measured.push(...(await measureJobs(client, rules)));
-  if (sight.tenant === null) measured.push(...(await measureConnections(client, rules)), ...(await measureAttempts(client, rules, sight.now)));
+  if (sight.tenant === null)
+    measured.push(
+      ...(await measureConnections(client, rules)),
+      ...(await measureAttempts(client, rules, sight.now)),
+      ...(await measureRollout(client, rules, sight.now)),
+    );
   return measured;
 }
 

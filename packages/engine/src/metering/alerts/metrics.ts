@@ -1,5 +1,5 @@
 /** `min`: minutes. `runs`: backups or drills that were begun. */
-export const metricUnits = ['%', 'ms', 'min', 'runs', 'attempts'] as const;
+export const metricUnits = ['%', 'ms', 'min', 'runs', 'attempts', 'errors', 'breaches', 'steps'] as const;
 
 /** What a rule can measure. */
 export interface Metric {
@@ -34,6 +34,14 @@ export const metrics = {
   cross_tenant_attempts: { scope: 'system', unit: 'attempts', inclusive: true, ofRequests: false },
   /** Runs of a job over all tenants since its last good one that left tenants out, were broken off, or saw nothing where they always did. */
   job_trouble: { scope: 'system', unit: 'runs', inclusive: true, ofRequests: false },
+  /** Statements that the wall refused in the rule's window because the application is not ready for it. */
+  rollout_context_errors: { scope: 'system', unit: 'errors', inclusive: false, ofRequests: false },
+  /** 99th percentile of the statements of enforced tenants. */
+  rollout_p99: { scope: 'system', unit: 'ms', inclusive: false, ofRequests: false },
+  /** Gates of the roll-out that are breached, each by itself, of those that no other rule watches. */
+  rollout_gates: { scope: 'system', unit: 'breaches', inclusive: true, ofRequests: false },
+  /** Steps back that the gates have taken in the rule's window. */
+  rollout_steps: { scope: 'system', unit: 'steps', inclusive: true, ofRequests: false },
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof metrics;
