@@ -260,6 +260,18 @@ describe('the record of messages', async () => {
     expect((await receive(createWebhooks(options), headers)).status).toBe(200);
   });
 
+  test('lets nobody settle what somebody else claimed', async () => {
+    const digest = Buffer.alloc(webhookLimits.digestBytes, 5);
+    const token = await claim(digest);
+    const settle = async (given: string | null | undefined, done: boolean): Promise<unknown> =>
+      (await attacker.query<{ settled: boolean }>('select partywall.settle_message($1, $2, $3) as settled', [digest, given, done])).rows[0]?.settled;
+    for (const given of [randomUUID(), null]) for (const done of [true, false]) expect(await settle(given, done)).toBe(false);
+    expect(await claim(digest)).toBe('busy');
+    expect(await settle(token, true)).toBe(true);
+    expect(await claim(digest)).toBe('done');
+    expect(await settle(token, false)).toBe(false);
+  });
+
   test('takes bounded times and hashes alone', async () => {
     const digest = Buffer.alloc(webhookLimits.digestBytes, 1);
     for (const [lease, keep] of [
