@@ -35,6 +35,11 @@ export function boundSql(model: TenancyModel): string[] {
 set search_path = pg_catalog, pg_temp set row_security = on as ${dollarQuote(boundBody)}`,
     `grant usage on schema partywall to ${role}`,
     `grant execute on function partywall.tenant_id(), partywall.unit_id(), partywall.no_context() to ${role}`,
+    // The context is the owner's to set. As that role runs this one function alone, nobody else comes by these.
+    `do ${dollarQuote(`begin
+  execute pg_catalog.format('grant execute on function partywall.set_context(text), partywall.context_of(%s) to ${role.replaceAll('%', '%%')}',
+    (select pg_catalog.format_type(a.atttypid, null) from pg_catalog.pg_attribute a where a.attrelid = 'partywall.registry'::pg_catalog.regclass and a.attname = 'tenant_id'));
+end`)}`,
     `grant create on schema partywall_control to ${role}`,
   ];
 }
@@ -52,11 +57,11 @@ const boundBody = `declare
   wanted partywall.registry.tenant_id%type := tenant;
   changed bigint;
 begin
-  perform pg_catalog.set_config('partywall.tenant_id', wanted::pg_catalog.text, true);
+  perform partywall.set_context(partywall.context_of(wanted));
   perform pg_catalog.set_config('search_path', path, true);
   execute statement using wanted;
   get diagnostics changed = row_count;
-  perform pg_catalog.set_config('partywall.tenant_id', '', true);
+  perform partywall.set_context('');
   return changed;
 end`;
 
