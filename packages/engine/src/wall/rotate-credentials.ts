@@ -5,9 +5,9 @@ import { ident } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
+import { entering } from './entering.ts';
 import { passwordStatements } from './roles.ts';
 import { wallStates } from './runtime.ts';
-import { entering } from './entering.ts';
 
 /** A login of the wall whose password can be changed. */
 export type RotatedRole = 'app' | 'system' | 'service';

@@ -2,11 +2,11 @@ import pg from 'pg';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { createDatabase, suffix } from '../../../../test/support/database.ts';
 import { parseModel, type TenancyConfig, type TenancyModel } from '../../src/model/model.ts';
+import { changeSeal } from '../../src/seal/change-seal.ts';
 import { type VerifyReport, verifyExit } from '../../src/verify/report.ts';
 import { type VerifyProgress, verify } from '../../src/verify/verify.ts';
 import { applyWall } from '../../src/wall/apply.ts';
 import { runtimeSql } from '../../src/wall/runtime.ts';
-import { changeSeal } from '../../src/seal/change-seal.ts';
 import { hasPgBouncer, startPgBouncer } from './pgbouncer.ts';
 import { createSoundDatabase, type SoundDatabase } from './sound-database.ts';
 

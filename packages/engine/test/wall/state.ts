@@ -13,7 +13,20 @@ export interface State {
   readonly rows: Readonly<Record<string, readonly string[]>>;
 }
 
-const volatileFields = new Set(['oid', 'estimatedRows', 'pages', 'number', 'largeObjects', 'database', 'registered_at', 'changed_at', 'taken_at', 'created_at', 'ipad', 'opad']);
+const volatileFields = new Set([
+  'oid',
+  'estimatedRows',
+  'pages',
+  'number',
+  'largeObjects',
+  'database',
+  'registered_at',
+  'changed_at',
+  'taken_at',
+  'created_at',
+  'ipad',
+  'opad',
+]);
 
 export async function stateOf(client: pg.ClientBase, options: { ignoring?: readonly string[] } = {}): Promise<State> {
   const catalog = await readCatalog(client);
