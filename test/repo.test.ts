@@ -28,13 +28,13 @@ describe('imports point one way', () => {
     audit: ['db', 'model', 'keyring'],
     store: ['db'],
     keyring: ['db', 'store'],
-    metering: ['db', 'catalog', 'model', 'audit', 'keyring'],
+    metering: ['db', 'catalog', 'model', 'audit', 'keyring', 'rollout'],
     durable: ['db', 'model'],
     tenants: ['db', 'catalog', 'model', 'wall', 'audit', 'keyring', 'durable', 'metering'],
     archive: ['db', 'catalog', 'model', 'wall', 'verify', 'audit', 'metering', 'keyring', 'store', 'durable', 'tenants', 'schema'],
     schema: ['db', 'catalog', 'model', 'wall', 'audit', 'metering', 'tenants'],
     jobs: ['db', 'model'],
-    rollout: ['db', 'catalog', 'model', 'wall', 'verify', 'audit', 'metering', 'tenants'],
+    rollout: ['db', 'catalog', 'model', 'wall', 'verify', 'audit'],
     seal: ['db', 'model', 'wall', 'audit'],
   };
 
