@@ -96,6 +96,7 @@ test('every option and verb that the documents show exists', () => {
     'README.md',
     'examples/crm/RUNBOOK.md',
     'examples/chatbot/RUNBOOK.md',
+    'examples/rental/RUNBOOK.md',
     ...repositoryFiles().filter((file) => file.startsWith('docs/guide/')),
   ];
   const pattern = new RegExp(`\\bpartywall ((?:${program.commands.map((verb) => verb.name()).join('|')})\\b[^\\n\`|>#]*)`, 'g');

@@ -51,7 +51,7 @@ create table assets (
   status text not null default 'AVAILABLE' check (status in ('AVAILABLE', 'RENTED', 'RETIRED')),
   unique ("tenantId", code)
 );
-create index "assets_businessUnitId_idx" on assets ("businessUnitId");
+create index "assets_tenant_bu_idx" on assets ("tenantId", "businessUnitId");
 
 create table quotations (
   id uuid primary key default gen_random_uuid(),

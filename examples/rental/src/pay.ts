@@ -12,7 +12,7 @@ const { values } = parseArgs({
     tenant: { type: 'string' },
     id: { type: 'string', default: randomUUID() },
     secret: { type: 'string', default: process.env['PAYMENTS_SECRET'] ?? '' },
-    url: { type: 'string', default: 'http://localhost:3000' },
+    url: { type: 'string', default: process.env['RENTAL_URL'] ?? 'http://localhost:3000' },
   },
 });
 const { invoice, tenant, id, secret, url } = values;

@@ -38,7 +38,9 @@ async function main(stops: Stops, signal: AbortSignal): Promise<void> {
   stops.push(() => reports.stop());
   const [a, b] = demoTenants;
   const [tokenA, tokenB] = await Promise.all([tokenFor(a, secrets.token), tokenFor(b, secrets.token)]);
+  const base = `http://${host}:${port}`;
   await writeEnvironment(home.env, {
+    RENTAL_URL: base,
     DATABASE_URL: adminUrl,
     PARTYWALL_APP_URL: urls.app,
     PARTYWALL_SERVICE_URL: urls.service,
@@ -52,7 +54,6 @@ async function main(stops: Stops, signal: AbortSignal): Promise<void> {
     TOKEN_A: tokenA,
     TOKEN_B: tokenB,
   });
-  const base = `http://${host}:${port}`;
   say('');
   say(`The rental ERP is on ${base}; Ctrl-C stops everything. Each tenant sees its own assets:`);
   say('');
