@@ -59,7 +59,9 @@ async function read(client: pg.ClientBase): Promise<Catalog> {
     return row;
   };
 
-  const database = await one<Pick<Catalog, 'database' | 'serverVersion' | 'currentUser' | 'largeObjects' | 'protectsContext' | 'databaseGrants'>>(sql.databaseSql);
+  const database = await one<Pick<Catalog, 'database' | 'serverVersion' | 'currentUser' | 'largeObjects' | 'protectsContext' | 'databaseGrants'>>(
+    sql.databaseSql,
+  );
   const relationRows = await rows<RelationRow>(sql.relationsSql);
   const columns = byRelation(await rows<OfRelation<Column>>(sql.columnsSql(database.serverVersion)));
   const constraints = byRelation((await rows<ConstraintRow>(sql.constraintsSql(database.serverVersion))).map(toConstraint));
