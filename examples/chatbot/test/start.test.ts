@@ -1,74 +1,15 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs/promises';
-import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { freePort } from '@partywall/engine';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { startedExample, startTimeoutMs } from '../../../test/support/started-example.ts';
 
 const example = path.resolve(import.meta.dirname, '..');
 const binary = path.resolve(example, '../../packages/cli/bin/partywall.js');
-/** A first start raises a whole wall and attacks it. */
-const startTimeoutMs = 120_000;
-
-let folder: string;
-let running: ChildProcess[];
-
-beforeEach(async () => {
-  folder = await fs.mkdtemp(path.join(os.tmpdir(), 'partywall-chatbot-start-'));
-  await fs.chmod(folder, 0o755);
-  running = [];
-});
-
-afterEach(async () => {
-  for (const child of running) await stop(child);
-  await fs.rm(folder, { recursive: true, force: true });
-});
-
-interface Started {
-  readonly child: ChildProcess;
-  readonly output: () => string;
-  readonly errors: () => string;
-}
-
-/** Starts in a folder of the test's own, as `npm start -w examples/chatbot` does in the example's. */
-function start(script: string, env: Record<string, string>): Started {
-  const { DATABASE_URL: _, ...inherited } = process.env;
-  const child = spawn(process.execPath, ['--conditions=partywall-source', path.join(example, 'src', script)], {
-    cwd: folder,
-    env: { ...inherited, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  running.push(child);
-  let output = '';
-  let errors = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    output += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    errors += chunk.toString();
-  });
-  return { child, output: () => output, errors: () => errors };
-}
-
-async function stop(child: ChildProcess): Promise<number | null> {
-  if (child.exitCode === null && child.signalCode === null) {
-    child.kill('SIGINT');
-    await once(child, 'exit');
-  }
-  return child.exitCode;
-}
-
-/** Waits for a line of the greeting, or for the end. */
-async function said({ child, output, errors }: Started, line: RegExp): Promise<string> {
-  const ended = once(child, 'exit');
-  while (!line.test(output())) {
-    if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}: ${errors()}${output()}`);
-    await Promise.race([ended, once(child.stdout ?? child, 'data')]);
-  }
-  return output();
-}
+const { folder, start } = startedExample(path.join(example, 'src'));
 
 interface Page {
   readonly items: readonly { readonly id: string; readonly name: string }[];
@@ -91,7 +32,7 @@ test(
   async () => {
     const port = String(await freePort());
     const first = start('start.ts', { PORT: port });
-    const output = await said(first, /^\. '.*env'$/m);
+    const output = await first.said(/^\. '.*env'$/m);
     expect(output).toMatch(/^verify {4}sound, \d+ residual risks named$/m);
     const [one, other] = await agents(output);
     expect(one?.items).toHaveLength(2);
@@ -102,21 +43,21 @@ test(
     const [, source = ''] = /^(\. '.*env')$/m.exec(output) ?? [];
     const shell = `set -e; ${source}; cd ${JSON.stringify(example)}; for i in $(seq 60); do [ "$("$0" "$1" backup list --json | grep -c '"id"')" = 0 ] || break; done; "$0" "$1" backup list`;
     const { stdout } = await promisify(execFile)('/bin/bash', ['--norc', '-c', shell, process.execPath, binary], {
-      env: { PATH: process.env['PATH'] ?? '', HOME: folder },
+      env: { PATH: process.env['PATH'] ?? '', HOME: folder() },
     });
     expect(stdout).toMatch(/13 subjects .* schedule/);
-    expect(((await fs.stat(path.join(folder, '.partywall/env'))).mode & 0o777).toString(8)).toBe('600');
+    expect(((await fs.stat(path.join(folder(), '.partywall/env'))).mode & 0o777).toString(8)).toBe('600');
 
-    expect(await stop(first.child)).toBe(0);
+    expect(await first.stop()).toBe(0);
     await expect(fetch(`http://127.0.0.1:${port}/api/health`)).rejects.toThrow();
-    await expect(fs.access(path.join(folder, '.partywall/postgres/postmaster.pid'))).rejects.toThrow();
+    await expect(fs.access(path.join(folder(), '.partywall/postgres/postmaster.pid'))).rejects.toThrow();
 
     const second = start('start.ts', { PORT: port });
-    const again = await said(second, /^\. '.*env'$/m);
+    const again = await second.said(/^\. '.*env'$/m);
     expect(again).toContain('nothing was changed');
     expect(again.match(/nothing to do/g)).toHaveLength(3);
     expect((await agents(again))[0]).toEqual(one);
-    expect(await stop(second.child)).toBe(0);
+    expect(await second.stop()).toBe(0);
   },
   startTimeoutMs,
 );
@@ -124,7 +65,7 @@ test(
 test('on SQLite two tenants see their own agents, a session of another tenant takes no message, and the printed line backs all up while it runs', async () => {
   const port = String(await freePort());
   const first = start('start-sqlite.ts', { PORT: port });
-  const output = await said(first, /^PARTYWALL_ARCHIVE=.*$/m);
+  const output = await first.said(/^PARTYWALL_ARCHIVE=.*$/m);
   const [one, other] = await agents(output);
   expect(one?.items).toHaveLength(2);
   expect(other?.items).toHaveLength(2);
@@ -142,15 +83,15 @@ test('on SQLite two tenants see their own agents, a session of another tenant ta
   const [line = ''] = /^PARTYWALL_ARCHIVE=.*$/m.exec(output) ?? [];
   const shell = line.replace('npx partywall', `"$0" "$1" --config ${JSON.stringify(path.join(example, 'partywall.config.ts'))}`);
   const { stdout } = await promisify(execFile)('/bin/bash', ['--norc', '-c', shell, process.execPath, binary], {
-    cwd: folder,
-    env: { PATH: process.env['PATH'] ?? '', HOME: folder },
+    cwd: folder(),
+    env: { PATH: process.env['PATH'] ?? '', HOME: folder() },
   });
   expect(stdout).toMatch(/^backup \S+: 12 tenants of /);
-  expect(await stop(first.child)).toBe(0);
+  expect(await first.stop()).toBe(0);
 
   const second = start('start-sqlite.ts', { PORT: port });
-  expect(await said(second, /^PARTYWALL_ARCHIVE=.*$/m)).toContain('nothing was changed');
-  expect(await stop(second.child)).toBe(0);
+  expect(await second.said(/^PARTYWALL_ARCHIVE=.*$/m)).toContain('nothing was changed');
+  expect(await second.stop()).toBe(0);
 });
 
 test('a port that is none is one line, and nothing is started for it', async () => {
@@ -158,5 +99,5 @@ test('a port that is none is one line, and nothing is started for it', async () 
   await once(started.child, 'exit');
   expect(started.child.exitCode).toBe(2);
   expect(started.errors().trim().split('\n')).toEqual([expect.stringContaining('"http" is not a port')]);
-  expect(await fs.readdir(folder)).toEqual([]);
+  expect(await fs.readdir(folder())).toEqual([]);
 });

@@ -1,75 +1,16 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs/promises';
 import net from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { freePort } from '@partywall/engine';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { createDatabase } from '../../../test/support/database.ts';
+import { type Started, startedExample, startTimeoutMs } from '../../../test/support/started-example.ts';
 
-const script = path.resolve(import.meta.dirname, '../src/start.ts');
-/** A first start raises a whole wall and attacks it. */
-const startTimeoutMs = 120_000;
-
-let folder: string;
-let running: ChildProcess[];
-
-beforeEach(async () => {
-  folder = await fs.mkdtemp(path.join(os.tmpdir(), 'partywall-start-'));
-  await fs.chmod(folder, 0o755);
-  running = [];
-});
-
-afterEach(async () => {
-  for (const child of running) await stop(child);
-  await fs.rm(folder, { recursive: true, force: true });
-});
-
-interface Started {
-  readonly child: ChildProcess;
-  readonly output: () => string;
-  readonly errors: () => string;
-}
-
-/** Starts in a folder of the test's own, as `npm start` does in the repository's. */
-function start(env: Record<string, string>): Started {
-  const { DATABASE_URL: _, ...inherited } = process.env;
-  const child = spawn(process.execPath, ['--conditions=partywall-source', script], {
-    cwd: folder,
-    env: { ...inherited, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  running.push(child);
-  let output = '';
-  let errors = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    output += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    errors += chunk.toString();
-  });
-  return { child, output: () => output, errors: () => errors };
-}
-
-async function stop(child: ChildProcess): Promise<number | null> {
-  if (child.exitCode === null && child.signalCode === null) {
-    child.kill('SIGINT');
-    await once(child, 'exit');
-  }
-  return child.exitCode;
-}
-
-/** Waits for the last line of the greeting, or for the end. */
-async function greeted({ child, output, errors }: Started): Promise<string> {
-  const second = /curl -H [^\n]*\n[^\n]*\ncurl -H [^\n]*\n/;
-  const ended = once(child, 'exit');
-  while (!second.test(output())) {
-    if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}: ${errors()}${output()}`);
-    await Promise.race([ended, once(child.stdout ?? child, 'data')]);
-  }
-  return output();
-}
+const example = startedExample(path.resolve(import.meta.dirname, '../src'));
+const start = (env: Readonly<Record<string, string>>): Started => example.start('start.ts', env);
+/** The last line of the greeting. */
+const secondLine = /curl -H [^\n]*\n[^\n]*\ncurl -H [^\n]*\n/;
 
 interface Page {
   readonly items: readonly { readonly id: string }[];
@@ -92,24 +33,24 @@ test(
   async () => {
     const port = String(await freePort());
     const first = start({ PORT: port });
-    const output = await greeted(first);
+    const output = await first.said(secondLine);
     expect(output).toMatch(/^verify {4}sound, \d+ residual risks named$/m);
     expect(await (await fetch(`http://127.0.0.1:${port}/api/health`)).json()).toMatchObject({ status: 'ok', database: 'ok' });
     const [one, other] = await curlLines(output);
     expect(one?.items).toHaveLength(3);
     expect(other?.items).toHaveLength(3);
     expect(one?.items.map(({ id }) => id)).not.toEqual(other?.items.map(({ id }) => id));
-    expect(await stop(first.child)).toBe(0);
+    expect(await first.stop()).toBe(0);
     await expect(fetch(`http://127.0.0.1:${port}/api/health`)).rejects.toThrow();
-    await expect(fs.access(path.join(folder, '.partywall', 'crm-postgres', 'postmaster.pid'))).rejects.toThrow();
+    await expect(fs.access(path.join(example.folder(), '.partywall', 'crm-postgres', 'postmaster.pid'))).rejects.toThrow();
 
     const second = start({ PORT: port });
-    const again = await greeted(second);
+    const again = await second.said(secondLine);
     expect(again).toContain('nothing was changed');
     expect(again.match(/nothing to do/g)).toHaveLength(3);
     expect(again).not.toMatch(/steps applied/);
     expect((await curlLines(again))[0]).toEqual(one);
-    expect(await stop(second.child)).toBe(0);
+    expect(await second.stop()).toBe(0);
   },
   startTimeoutMs,
 );
@@ -119,11 +60,11 @@ test(
   async () => {
     const database = await createDatabase();
     const started = start({ PORT: String(await freePort()), DATABASE_URL: database.url });
-    const [one, other] = await curlLines(await greeted(started));
+    const [one, other] = await curlLines(await started.said(secondLine));
     expect(one?.items[0]?.id).not.toBe(other?.items[0]?.id);
     const { rows } = await database.query<{ phase: string }>("select value #>> '{}' as phase from partywall.facts where name = 'phase'");
     expect(rows).toEqual([{ phase: 'contract' }]);
-    await expect(fs.access(path.join(folder, '.partywall', 'crm-postgres'))).rejects.toThrow();
+    await expect(fs.access(path.join(example.folder(), '.partywall', 'crm-postgres'))).rejects.toThrow();
   },
   startTimeoutMs,
 );
@@ -138,7 +79,7 @@ test('a busy port is one line, and nothing is started for it', async () => {
   busy.close();
   expect(started.child.exitCode).toBe(2);
   expect(started.errors()).toBe(`crm: listening on port ${port}: another process listens there (set PORT to a free port)\n`);
-  expect(await fs.readdir(folder)).toEqual([]);
+  expect(await fs.readdir(example.folder())).toEqual([]);
 });
 
 test('a port that is none, and a database that does not answer, are one line each without the password', async () => {
