@@ -11,7 +11,10 @@ export interface JwtOptions {
   readonly key: CryptoKey | KeyObject | Uint8Array | URL | JWTVerifyGetKey;
   /** Seconds that the clocks may differ. Default: 0. */
   readonly clockToleranceSeconds?: number;
-  /** Names of the claims; the tenant's may hold one key or a list. Defaults: `tenant`, `sub`, and none. */
+  /**
+   * Names of the claims; the tenant's may hold one key or a list. Defaults: `tenant`, `sub`, and none. A token without the unit's claim, or with null, holds for the
+   * whole tenant; one whose claim is no single key proves nothing.
+   */
   readonly claims?: { readonly tenant?: string; readonly user?: string; readonly unit?: string };
 }
 
@@ -81,11 +84,13 @@ function provesNothing(error: unknown): boolean {
   ].some((kind) => error instanceof kind);
 }
 
-function identityOf(payload: JWTPayload, { tenant = 'tenant', user = 'sub', unit }: NonNullable<JwtOptions['claims']> = {}): Identity {
+function identityOf(payload: JWTPayload, { tenant = 'tenant', user = 'sub', unit }: NonNullable<JwtOptions['claims']> = {}): Identity | null {
   const tenants = [payload[tenant]].flat().filter(isId).map(provenTenant);
   const who = payload[user];
-  const where = unit === undefined ? undefined : payload[unit];
-  return { tenants, ...(isId(who) && { user: who }), ...(isId(where) && { unit: provenUnit(where) }) };
+  const where = unit === undefined ? undefined : (payload[unit] ?? undefined);
+  // Bound to something that cannot be read: taken for unbound it would hold for the whole tenant.
+  if (where !== undefined && !isId(where)) return null;
+  return { tenants, ...(isId(who) && { user: who }), ...(where !== undefined && { unit: provenUnit(where) }) };
 }
 
 function isId(value: unknown): value is string | number {

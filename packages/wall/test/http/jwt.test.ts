@@ -43,8 +43,22 @@ test('a token of the issuer for this audience proves its user and its tenants', 
   });
 });
 
-test.each([undefined, null, '', {}, [], [{}], true, 1.5, Number.MAX_SAFE_INTEGER + 1])('a tenant claim %j proves no tenant', async (tenant) => {
-  expect(await bearer({ ...payload, tenant })).toMatchObject({ tenants: [] });
+test.each([[undefined], [null], [''], [{}], [[]], [[{}]], [true], [1.5], [Number.MAX_SAFE_INTEGER + 1]])(
+  'a tenant claim %j proves no tenant',
+  async (tenant) => {
+    expect(await bearer({ ...payload, tenant })).toMatchObject({ tenants: [] });
+  },
+);
+
+test.each([[''], [{}], [[]], [['bu_1']], [true], [1.5], [Number.MAX_SAFE_INTEGER + 1]])(
+  'a token whose unit claim is %j proves nothing, and not the whole tenant',
+  async (bu) => {
+    expect(await bearer({ ...payload, bu }, { claims: { unit: 'bu' } })).toBeNull();
+  },
+);
+
+test.each([undefined, null])('a token whose unit claim is %j is bound to no unit', async (bu) => {
+  expect(await bearer({ ...payload, bu }, { claims: { unit: 'bu' } })).toEqual({ user: 'u_1', tenants: [{ proven: 't_1' }] });
 });
 
 describe('proves nothing:', () => {
