@@ -56,7 +56,13 @@ export class StatementNames {
   }
 }
 
-/** The server has another idea of the prepared statement: its result has another shape (0A000), or somebody has dropped it (26000). */
-export function isStale({ code }: pg.DatabaseError): boolean {
-  return code === '0A000' || code === '26000';
+/**
+ * The server has another idea of the prepared statement: its result has another shape (0A000), or somebody has dropped it (26000). 0A000 is also what a statement
+ * fails with that the server cannot run; a new name each time would leave one more prepared statement on the connection.
+ */
+export function isStale({ code, routine }: pg.DatabaseError): boolean {
+  return code === '26000' || (code === '0A000' && routine === planCheck);
 }
+
+/** Where PostgreSQL compares a plan's result with what it was: the message is translated, this is not. */
+const planCheck = 'RevalidateCachedQuery';

@@ -62,6 +62,17 @@ describe('a pool that names statements', async () => {
     expect(ids(await read())).toEqual([itemOf(1)]);
   });
 
+  test('keeps the name of a statement that the database cannot run: a new one each time would fill the session', async () => {
+    await wall.database.query(`create function refuse(int) returns int language plpgsql as $$ begin raise feature_not_supported; end $$`);
+    const pool = wall.pool({ max: 1, nameStatements: true });
+    await run({ tenant: tenant(1) }, async () => {
+      const client = await pool.connect();
+      for (let n = 0; n < 10; n += 1) expect(await failure(client.query('select refuse($1)', [1]))).toMatchObject({ code: '0A000' });
+      client.release();
+    });
+    expect(await named(pool)).toEqual(['select refuse($1)']);
+  });
+
   test('keeps a bounded number of them, however many texts there are', async () => {
     const pool = wall.pool({ max: 1, nameStatements: true });
     await run({ tenant: tenant(1) }, async () => {
