@@ -24,10 +24,14 @@ const grants = (acl: string, owner: string): string =>
   `coalesce((select json_agg(json_build_object('grantee', coalesce(r.rolname, 'public'), 'privilege', lower(a.privilege_type), 'grantable', a.is_grantable))
     from pg_catalog.aclexplode(${acl}) a left join pg_catalog.pg_roles r on r.oid = a.grantee where a.grantee <> ${owner}), '[]'::json)`;
 
+/** With what is granted on single columns. */
+const relationAcl = `coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))
+        || array(select unnest(a.attacl) from pg_catalog.pg_attribute a where a.attrelid = c.oid and not a.attisdropped)`;
+
 const serverFactsSql = `select
   coalesce((select json_agg(json_build_object('name', p.parname, 'grants', ${grants('p.paracl', '10')})) from pg_catalog.pg_parameter_acl p), '[]'::json) as parameters,
   coalesce((select json_agg(json_build_object('name', c.relname, 'owner', pg_get_userbyid(c.relowner), 'grants',
-      ${grants("coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::\"char\", c.relowner))", 'c.relowner')}) order by c.relname)
+      ${grants(relationAcl, 'c.relowner')}) order by c.relname)
     from pg_catalog.pg_class c where c.relnamespace = to_regnamespace('partywall') and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')), '[]'::json) as "runtimeRelations",
   coalesce((select ${grants("coalesce(n.nspacl, acldefault('n', n.nspowner))", 'n.nspowner')} from pg_catalog.pg_namespace n where n.nspname = 'partywall'), '[]'::json)
     as "runtimeSchemaGrants",

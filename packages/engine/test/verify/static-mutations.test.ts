@@ -275,8 +275,18 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
   'runtime.registry-open': [
     {
       name: 'keys of the seal that the application reads',
-      break: ['grant select (ipad) on partywall.seal_keys to $app', 'grant select on partywall.seal_keys to $app'],
+      break: ['grant select on partywall.seal_keys to $app'],
       finds: ['runtime.registry-open partywall.seal_keys'],
+    },
+    {
+      name: 'keys of the seal that the application reads by their columns',
+      break: ['grant select (id, ipad, opad) on partywall.seal_keys to $app'],
+      finds: ['runtime.registry-open partywall.seal_keys'],
+    },
+    {
+      name: 'a column of the modes that anybody changes',
+      break: ['grant update (mode) on partywall.rollout to public'],
+      finds: ['runtime.registry-open partywall.rollout'],
     },
     {
       name: 'a registry that the application reads',
