@@ -303,4 +303,24 @@ describe('the record of messages', async () => {
     await claim(Buffer.alloc(webhookLimits.digestBytes, 4));
     expect(await count()).toEqual({ n: 52, kept: 52 });
   });
+
+  test('takes no message when it is full, and takes them again once messages are past their time, before and after they are gone', async () => {
+    // Pages with little in them, so that a table too large is made in a moment.
+    await database.query('alter table partywall.messages set (fillfactor = 25, autovacuum_enabled = off)');
+    try {
+      await database.query(`insert into partywall.messages (digest, until, keep_until)
+        select sha256(n::text::bytea), now(), now() + interval '1 hour' from generate_series(1, ${webhookLimits.rowsMax}) n`);
+      const digest = (n: number): Buffer => Buffer.alloc(webhookLimits.digestBytes, n);
+      expect((await failure(claim(digest(6)))).code).toBe('53400');
+      await database.query(`update partywall.messages set keep_until = now() - interval '1 hour'
+        where digest in (select sha256(n::text::bytea) from generate_series(1, ${webhookLimits.purgedAtOnce}) n)`);
+      expect(await claim(digest(6))).toMatch(/^[0-9a-f-]{36}$/);
+      // What was deleted leaves the table as large as it was.
+      expect(await claim(digest(7))).toMatch(/^[0-9a-f-]{36}$/);
+      const { rows } = await database.query('select count(*)::int as n from partywall.messages');
+      expect(rows).toEqual([{ n: webhookLimits.rowsMax - webhookLimits.purgedAtOnce + 2 }]);
+    } finally {
+      await database.query('truncate partywall.messages; alter table partywall.messages reset (fillfactor, autovacuum_enabled)');
+    }
+  });
 });

@@ -12,8 +12,9 @@ export const webhookLimits = {
   leaseSecondsMax: 3_600,
   keepSecondsMax: 604_800,
   digestBytes: 32,
-  /** About a million messages. */
+  /** A table of more bytes takes a message in place of those past their time, or while it holds fewer rows. What was deleted still counts as bytes. */
   tableBytesMax: 268_435_456,
+  rowsMax: 1_000_000,
   /** Messages past their time that one claim takes along. */
   purgedAtOnce: 100,
 } as const;
@@ -23,7 +24,7 @@ export const webhookAppFunctions = ['claim_message(bytea, integer, integer)', 's
 
 /** Statements, each idempotent, in the order they need. */
 export function webhooksSql(): string[] {
-  const { leaseSecondsMax, keepSecondsMax, digestBytes, tableBytesMax, purgedAtOnce } = webhookLimits;
+  const { leaseSecondsMax, keepSecondsMax, digestBytes, tableBytesMax, rowsMax, purgedAtOnce } = webhookLimits;
   return [
     `create table if not exists partywall.messages (
   digest bytea primary key check (octet_length(digest) = ${digestBytes}),
@@ -37,13 +38,17 @@ export function webhooksSql(): string[] {
 set search_path = pg_catalog, pg_temp set lock_timeout = '500ms' as ${dollarQuote(`declare
   moment timestamptz := clock_timestamp();
   given uuid := gen_random_uuid();
+  purged bigint;
 begin
   if lease_seconds is null or keep_seconds is null or lease_seconds not between 1 and ${leaseSecondsMax} or keep_seconds not between 1 and ${keepSecondsMax} then
     raise exception 'claiming a message for % and % seconds', lease_seconds, keep_seconds using errcode = '22023';
   end if;
   delete from partywall.messages d where d.digest in (
     select m.digest from partywall.messages m where m.keep_until < moment order by m.keep_until limit ${purgedAtOnce} for update skip locked);
-  if pg_relation_size('partywall.messages') > ${tableBytesMax} then
+  get diagnostics purged = row_count;
+  -- Refusing undoes the purge, so whoever purged is not refused; and the table does not shrink, so what it holds is counted.
+  if purged = 0 and pg_relation_size('partywall.messages') > ${tableBytesMax}
+     and (select count(*) from (select from partywall.messages limit ${rowsMax}) m) >= ${rowsMax} then
     raise exception 'too many messages are remembered' using errcode = '53400';
   end if;
   insert into partywall.messages as m (digest, token, until, keep_until)
