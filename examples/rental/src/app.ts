@@ -1,7 +1,7 @@
 import { crossTenantAttempts, system, unitIn } from '@partywall/wall';
 import { expressTenants } from '@partywall/wall/express';
 import express, { type Express } from 'express';
-import { answerErrors } from './answers.ts';
+import { answerErrors, answerNoRoute } from './answers.ts';
 import { assetRoutes } from './assets.ts';
 import type { Database } from './database.ts';
 import { paymentWebhook } from './payments.ts';
@@ -43,7 +43,8 @@ export function createApp({ database: { pool, prisma }, tokenSecret, paymentsSec
   app.use('/api/v1/supplies', supplyRoutes(prisma));
   app.use('/api/v1/reports', reportRoutes(prisma));
   app.use('/api/v1', rentalRoutes(prisma));
+  app.use(answerNoRoute);
   app.use(problems);
-  app.use(answerErrors);
+  app.use(answerErrors(onTrouble));
   return app;
 }

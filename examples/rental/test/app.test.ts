@@ -69,6 +69,32 @@ test('an asset in the unit of another tenant is refused by the database itself, 
   expect((await rental.as(atlas)('POST', '/api/v1/assets', { body: stolen })).status).toBe(409);
 });
 
+test('what a request gets wrong is told as JSON, and no answer holds a stack or what the database said', async () => {
+  const a = rental.as(atlas);
+  const asset = { code: 'X-3', name: 'Long arm', dailyCents: 10_000_000 };
+  expect((await a('POST', '/api/v1/assets', { body: asset })).status).toBe(201);
+  const quotation = { number: 'Q-9', client: 'K-1', asset: 'X-3', days: 1_000 };
+  expect(await a('POST', '/api/v1/quotations', { body: quotation })).toMatchObject({ status: 400, body: { detail: 'a number is too large' } });
+  expect(await a('POST', '/api/v1/assets', { body: { ...asset, code: 'X\u0000' } })).toMatchObject({ status: 400, body: { status: 400 } });
+  expect(await a('GET', '/api/v1/assets/%00')).toMatchObject({ status: 400, body: { status: 400 } });
+  expect(await a('GET', '/api/v1/assets/%ff')).toMatchObject({ status: 400, body: { status: 400 } });
+  expect(await a('POST', '/api/v1/assets', { body: { ...asset, name: 'x'.repeat(200_000) } })).toMatchObject({ status: 413, body: { status: 413 } });
+  expect(await a('GET', '/api/v1/nothing')).toMatchObject({ status: 404, body: { detail: 'there is no GET /api/v1/nothing' } });
+  const odd = await fetch(`${rental.origin}/health`, { method: 'POST', body: '{}', headers: { 'content-type': 'application/json; charset=odd' } });
+  expect([odd.status, await odd.json()]).toEqual([415, { status: 415, detail: 'unsupported charset "ODD"' }]);
+  expect((await a('DELETE', '/api/v1/assets/X-3')).status).toBe(204);
+  expect(rental.troubles).toEqual([]);
+});
+
+test('a failure of the server says outside only that it failed', async () => {
+  await rental.database.query('alter table supplies rename to supplies_away');
+  const answer = await rental
+    .as(atlas)('GET', '/api/v1/supplies')
+    .finally(() => rental.database.query('alter table supplies_away rename to supplies'));
+  expect(answer).toEqual({ status: 500, body: { status: 500, detail: 'the server failed; its log says why' } });
+  expect(rental.troubles.splice(0)).toHaveLength(1);
+});
+
 test('supplies are used by a unit, as far as the stock goes', async () => {
   const use = (quantity: number, headers: Record<string, string>) => rental.as(atlas)('POST', '/api/v1/supplies/S-1/usages', { body: { quantity }, headers });
   const north = { 'x-unit-id': atlas.units[0].id };
