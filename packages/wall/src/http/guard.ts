@@ -65,7 +65,7 @@ const claimsMax = 8;
 export function createGuard(options: GuardOptions): Guard {
   const { attempts, verify } = options;
   // A page that sends to itself would do so for ever.
-  const isPublic = publicPaths([...(options.public ?? []), ...Object.values(options.pages ?? {})]);
+  const isPublic = publicPaths([...(options.public ?? []), ...Object.values(options.pages ?? {}).map((page) => page.replace(/[?#].*$/s, ''))]);
   const rules = { nameRequired: options.tenantHeader?.required ?? false, asksUnits: options.unit !== undefined };
 
   const attempted = async (request: RequestFacts, requestId: string, attempt: Attempt | undefined): Promise<void> => {

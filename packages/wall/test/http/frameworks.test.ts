@@ -30,7 +30,7 @@ const frameworks = { express: expressApp, fastify: fastifyApp, hono: honoApp, we
 
 describe.each(Object.entries(frameworks))('%s', async (_, start) => {
   const app = await start(options, work);
-  const strict = await start({ ...options, tenantHeader: { required: true }, pages: { signIn: '/sign-in', select: '/org/select' } }, work);
+  const strict = await start({ ...options, tenantHeader: { required: true }, pages: { signIn: '/sign-in?from=app', select: '/org/select' } }, work);
   afterAll(() => Promise.all([app.close(), strict.close()]));
   const get = (path: string, headers: Record<string, string | string[]> = {}, of: App = app): Promise<Answered> => send(`${of.url}${path}`, { headers });
   const one = await issuer.credential(tenant(1));
@@ -195,8 +195,8 @@ describe.each(Object.entries(frameworks))('%s', async (_, start) => {
 
     test('is asked of a browser on its page, and of a program by status', async () => {
       const page = await get('/items', { accept: 'text/html,*/*' }, strict);
-      expect([page.status, page.headers.location, page.text]).toEqual([303, '/sign-in', '']);
-      expect((await get('/sign-in', { accept: 'text/html' }, strict)).status).toBe(404);
+      expect([page.status, page.headers.location, page.text]).toEqual([303, '/sign-in?from=app', '']);
+      expect((await get('/sign-in?from=app', { accept: 'text/html' }, strict)).status).toBe(404);
       expect((await get('/items', { accept: 'application/json' }, strict)).status).toBe(401);
       const posted = await send(`${strict.url}/parsed`, { method: 'POST', headers: { accept: 'text/html', 'content-type': 'application/json' }, body: '{}' });
       expect(posted.status).toBe(401);
