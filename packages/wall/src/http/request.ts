@@ -33,9 +33,9 @@ export function pathOf(target: string): string {
   return rest.split(/[?#]/, 1)[0] || '/';
 }
 
-/** A header of Node's, which is a list where a test or a proxy gives one. */
+/** A header of Node's, which is a list where a test or a proxy gives one. HTTP/2 names the host by `:authority`. */
 export function headerOf(headers: Readonly<Record<string, string | string[] | undefined>>, name: string): string | null {
-  const value = headers[name];
+  const value = (name === 'host' ? headers[':authority'] : undefined) ?? headers[name];
   return (Array.isArray(value) ? value.join(', ') : value) ?? null;
 }
 
