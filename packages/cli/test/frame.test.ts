@@ -11,7 +11,7 @@ describe('help', () => {
     expect(status).toBe(0);
     expect(stderr).toBe('');
     for (const verb of verbs) expect(stdout).toMatch(new RegExp(`^ {2}${verb}\\b`, 'm'));
-    expect(stdout).toMatch(/\nExit status:\n {2}0 .+\n {2}1 .+\n {2}2 .+\n {2}130 .+\n/);
+    expect(stdout).toMatch(/\nExit status:\n {2}0 .+\n {2}1 .+\n {2}2 .+\n {2}3 .+\n {2}130 .+\n/);
   });
 
   test.each(verbs)('%s says what it does, how it exits and how it is called', async (verb) => {
