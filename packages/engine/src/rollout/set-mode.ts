@@ -9,7 +9,7 @@ import type { TenancyModel } from '../model/model.ts';
 import { parseTableName, type TableName } from '../model/table-name.ts';
 import { setFact } from '../wall/facts.ts';
 import { withRetriedLocks } from '../wall/run-step.ts';
-import { observingFact } from '../wall/runtime/rollout-sql.ts';
+import { observePolicyName, observingFact } from '../wall/runtime/rollout-sql.ts';
 import { type WantedWall, wantedWall } from '../wall/shape.ts';
 import { describeMode, type ModePlan, modeStatements, planChange, type RolloutChange, removeMode, setMode } from './plan-change.ts';
 import { noteStage, stageOf } from './stages.ts';
@@ -154,14 +154,19 @@ function tableMode(
 }
 
 function tableSteps(model: TenancyModel, { wanted, plan, change }: { wanted: WantedWall; plan: ModePlan; change: RolloutChange }): TableStep[] {
-  const closed =
-    change.scope === 'table'
-      ? []
-      : plan.removed.flatMap((row) => {
-          const table = row.scope === 'table' ? tableOf(row.target, wanted) : undefined;
-          return table ? [{ table, title: 'close the table', statements: [...closeTable(table), removeMode(row)] }] : [];
-        });
+  const gone = change.scope === 'table' ? [] : plan.removed.filter(({ scope }) => scope === 'table');
+  const closed = [...wanted.tables.keys()].flatMap((table) => {
+    const rows = gone.filter((row) => tableOf(row.target, wanted) === table);
+    // A database that was made from another one's schema, or from an older one of its own, may have a table open without a mode.
+    const stray = isOpen(wanted, table) && !plan.after.some((row) => row.scope === 'table' && row.target === modeTarget(table));
+    if (rows.length === 0 && (!stray || change.scope === 'table')) return [];
+    return [{ table, title: 'close the table', statements: [...closeTable(table), ...rows.map(removeMode)] }];
+  });
   return [...closed, ...triggerSteps(model, wanted, observes(plan.after))];
+}
+
+function isOpen(wanted: WantedWall, table: TableName): boolean {
+  return wanted.tables.get(table)?.relation.policies.some(({ name }) => name === observePolicyName) ?? false;
 }
 
 /** The walled table of a name, as a person or a mode writes it. */

@@ -132,6 +132,26 @@ test('a table is opened and closed with its mode, contract leaves it open, and n
   expect([await policies(), await triggers()]).toEqual([[], []]);
 });
 
+test('a table that is open without a mode, as a placement or a replayed log may have it, is closed by whatever changes the modes next', async () => {
+  const open = async () =>
+    (await database.query("select tablename from pg_policies where policyname = 'partywall_observe' order by 1")).rows.map(({ tablename }) => tablename);
+  const changes: RolloutChange[] = [
+    { scope: 'all', mode: 'enforce' },
+    { scope: 'percent', percent: 50 },
+    { scope: 'tenant', tenant: acme, mode: 'enforce' },
+  ];
+  await change({ scope: 'table', table: 'public.notes', mode: 'observe' });
+  for (const wanted of changes.toReversed()) {
+    await change({ scope: 'table', table: 'public.customers', mode: 'observe' });
+    await database.query("delete from partywall.rollout where target = 'public.customers'");
+    expect(await open()).toEqual(['customers', 'notes']);
+    const report = await change(wanted);
+    expect([await open(), report.unfinished]).toEqual([wanted.scope === 'all' ? [] : ['notes'], []]);
+  }
+  const own = await run({ tenant: acme }, () => on.app.query('select name from customers'));
+  expect(own.rows).toEqual([{ name: 'of acme' }]);
+});
+
 test('what is not there is refused: an unknown tenant, a table that is not walled, a role that may not', async () => {
   await expect(change({ scope: 'tenant', tenant: '00000000-0000-0000-0000-000000000000', mode: 'observe' })).rejects.toMatchObject({ code: 'tenant_unknown' });
   await expect(change({ scope: 'tenant', tenant: 'nobody', mode: 'observe' })).rejects.toMatchObject({ code: 'tenant_unknown' });
