@@ -55,6 +55,21 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
   'role.membership': [
     { name: 'membership of the owner', break: ['grant $owner to $app'], finds: ['role.membership role $owner'] },
     {
+      name: 'membership of the owner of schema partywall',
+      break: ['alter schema partywall owner to $group', 'grant $group to $app'],
+      finds: ['role.membership role $group'],
+    },
+    {
+      name: 'membership, without inheriting, of who owns the keys of the seal',
+      break: ['alter table partywall.seal_keys owner to $group', 'alter role $app noinherit', 'grant $group to $app'],
+      finds: ['role.membership role $group'],
+    },
+    {
+      name: 'membership of who owns a function of the wall',
+      break: ['alter function partywall.tenant_id() owner to $group', 'grant $group to $app'],
+      finds: ['role.membership role $group'],
+    },
+    {
       name: 'membership of a role with BYPASSRLS over another role',
       break: ['alter role $group bypassrls', 'grant $group to $other', 'grant $other to $app'],
       finds: ['role.membership role $group'],
@@ -74,6 +89,11 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
   'role.owner': [
     { name: 'an owned table of the platform', break: ['alter table job_queue owner to $app'], finds: ['role.owner public.job_queue'] },
     { name: 'an owned function', break: ['alter function touch() owner to $app'], finds: ['role.owner function public.touch()'] },
+    {
+      name: 'an owned function of the wall',
+      break: ['alter function partywall.tenant_id() owner to $app'],
+      finds: ['role.owner function partywall.tenant_id()'],
+    },
   ],
   'role.replication': [{ name: 'REPLICATION', break: ['alter role $app replication'], finds: ['role.replication role $app'] }],
   'role.administers': [

@@ -54,6 +54,7 @@ function administers({ catalog, model }: StaticFacts): Finding[] {
 function memberships(facts: StaticFacts): Finding[] {
   const { catalog, model, reach } = facts;
   const owners = ownersOf(catalog, model.schemas);
+  const wallOwners = wallOwnersOf(facts);
   const others = new Set([model.roles.owner, model.roles.system, model.roles.service]);
   return [...reach.becomes].flatMap(([name, way]) => {
     const known = predefined[name];
@@ -72,6 +73,7 @@ function memberships(facts: StaticFacts): Finding[] {
       ...(role?.replication ? ['can replicate'] : []),
       ...(role?.createRole ? ['makes roles'] : []),
       ...(owners.has(name) ? ['owns tables'] : []),
+      ...(wallOwners.has(name) ? ['owns what is in schema partywall'] : []),
       ...(others.has(name) ? ['is another role of the wall'] : []),
     ];
     if (reasons.length === 0) return [];
@@ -87,12 +89,20 @@ function ownership({ catalog, model }: StaticFacts): Finding[] {
     ...catalog.functions.filter((routine) => routine.owner === app).map((routine) => `function ${routine.schema}.${routine.name}(${routine.arguments})`),
     ...[...catalog.schemas.values()].filter((schema) => schema.owner === app).map((schema) => `schema ${schema.name}`),
     ...(catalog.runtime?.owner === app ? ['schema partywall'] : []),
+    ...(catalog.runtime?.functions ?? [])
+      .filter((routine) => routine.owner === app)
+      .map((routine) => `function partywall.${routine.name}(${routine.arguments})`),
   ];
   return owned.map((name) => finding('role.owner', name, `${app} owns ${name}`));
 }
 
 function ownersOf(catalog: Catalog, schemas: readonly string[]): ReadonlySet<string> {
   return new Set([...catalog.relations.values()].filter((relation) => schemas.includes(relation.schema)).map((relation) => relation.owner));
+}
+
+/** Who could read the keys of the seal, or put something else in the place of a function that every policy asks. */
+function wallOwnersOf({ catalog: { runtime }, server }: StaticFacts): ReadonlySet<string> {
+  return new Set([...(runtime ? [runtime, ...runtime.functions] : []), ...server.runtimeRelations].map(({ owner }) => owner));
 }
 
 /** The other roles of the wall: apart from each other, and not bound where their work is over all tenants. */
