@@ -23,7 +23,7 @@ export type WebhookOptions = Senders & {
   readonly toleranceSeconds?: number;
   /** Default 1 MiB. */
   readonly bodyBytesMax?: number;
-  /** For how long a message that is done is known again (default three days, which is longer than senders try). At least twice the tolerance. */
+  /** For how long a message that is done is known again (default three days, which is longer than senders try). At least twice the tolerance, and the lease. */
   readonly keepSeconds?: number;
   /** After so long without an end a message may be taken again (default 300): its process has died. Longer than any handler takes. */
   readonly leaseSeconds?: number;
@@ -73,8 +73,9 @@ export function createWebhooks(options: WebhookOptions): Webhooks {
   const { pool, sender, signature = hmacSignature, toleranceSeconds = 300, bodyBytesMax = 1_048_576, tenantHeader = 'x-tenant-id' } = options;
   const { keepSeconds = 259_200, leaseSeconds = 300, clock = () => new Date() } = options;
   checked('toleranceSeconds', toleranceSeconds, 1, toleranceSecondsMax);
-  checked('keepSeconds', keepSeconds, 2 * toleranceSeconds, keepSecondsMax);
   checked('leaseSeconds', leaseSeconds, 1, leaseSecondsMax);
+  // Forgotten sooner, a message could be replayed, or be taken by a second handler beside the first.
+  checked('keepSeconds', keepSeconds, Math.max(2 * toleranceSeconds, leaseSeconds), keepSecondsMax);
   if ('secrets' in options && checkedSecrets(options.secrets).length === 0) throw new TypeError('a webhook without secrets takes no message');
   const messages = rememberedMessages(pool, { sender, leaseSeconds, keepSeconds });
 

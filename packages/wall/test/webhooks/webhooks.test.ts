@@ -235,6 +235,7 @@ describe('options', () => {
     ['no secret', { secrets: [] }],
     ['an empty secret', { secrets: [''] }],
     ['a memory shorter than the tolerance', { keepSeconds: 500 }],
+    ['a memory shorter than a handler may take', { keepSeconds: 600, leaseSeconds: 3_600 }],
     ['a tolerance of a day', { toleranceSeconds: 86_400 }],
   ])('with %s are refused', (_, wrong) => {
     expect(() => createWebhooks({ pool, sender: 'x', secrets: [secret], mayAct: () => true, ...wrong })).toThrow(TypeError);
