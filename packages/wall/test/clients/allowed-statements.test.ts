@@ -26,6 +26,15 @@ describe('statements that a library sends by itself', async () => {
     }
   });
 
+  test('are told apart by every blank inside a comment or a literal, where one may be the end of it', async () => {
+    const texts = ['select 1 as n -- the first of\n union select 2', "select 'a  b' as n"];
+    const strict = wall.pool({ allow: texts });
+    for (const text of texts) expect((await strict.query(text)).rowCount).toBe(text.includes('union') ? 2 : 1);
+    for (const text of ['select 1 as n -- the first of union select 2', 'select 1 as n --\nthe first of\n union select 2', "select 'a b' as n"]) {
+      expect(await failure(strict.query(text)), text).toBeInstanceOf(TenantContextError);
+    }
+  });
+
   test('read nothing of a tenant’s outside a context, and are ordinary inside one', async () => {
     expect(await failure(pool.query('select id from items'))).toMatchObject({ code: 'tenant_context', sqlstate: 'PW001' });
     expect(ids(await run({ tenant: tenant(2) }, () => pool.query('select id from items')))).toEqual(allItemsOf(2));
