@@ -6,7 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { root } from '../../../../test/support/repository.ts';
 import { tenant, walledDatabase } from '../walled-database.ts';
 
@@ -119,6 +119,16 @@ describe.each(Object.keys(recipes))('the recipe %s', (name) => {
       await end?.();
     }
   });
+});
+
+test('an application goes on when the server has ended its idle connections, as a rotation of the password does', async () => {
+  const { ask } = (await recipes['route.ts']?.()) ?? {};
+  const headers = await token(2);
+  expect((await ask?.('GET', '/invoices', { headers }))?.status).toBe(200);
+  const { pool } = (await load('tenants.ts')) as { pool: import('pg').Pool }; // as the recipe says
+  await wall.database.query('select pg_terminate_backend(pid) from pg_stat_activity where usename = $1', [wall.app]);
+  await vi.waitFor(() => expect(pool.totalCount).toBe(0));
+  expect((await ask?.('GET', '/invoices', { headers }))?.status).toBe(200);
 });
 
 test('the handler of Next.js writes for the tenant of its request', async () => {
