@@ -205,7 +205,7 @@ describe('a job', () => {
       async (visit) => {
         if (visit.tenant !== tenant(2)) return;
         await database.query(
-          "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid <> 0 and pid <> pg_backend_pid() and database = (select oid from pg_database where datname = current_database())",
+          "select pg_terminate_backend(pid, 10000) from pg_locks where locktype = 'advisory' and objid <> 0 and pid <> pg_backend_pid() and database = (select oid from pg_database where datname = current_database())",
         );
         await pool.query('select pg_sleep(600)');
       },

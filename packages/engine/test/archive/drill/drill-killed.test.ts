@@ -39,7 +39,13 @@ async function killed(killBefore: string, into?: string): Promise<void> {
   );
   const [, signal] = await once(child, 'exit');
   expect(signal).toBe('SIGKILL');
+  // The server takes a moment to find out.
+  await expect.poll(async () => (await database.query(drillLockSql)).rowCount, { timeout: 20_000 }).toBe(0);
 }
+
+/** Who holds the lock of drills. */
+const drillLockSql = `select from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+and (classid::bigint << 32) | objid::bigint = hashtextextended('partywall:drill', 0)`;
 
 /** Databases and roles of the staging server, but for its own. */
 async function staged(): Promise<string[]> {
