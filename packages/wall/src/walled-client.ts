@@ -7,6 +7,7 @@ import { isStale, type StatementNames } from './clients/statement-names.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { Enter } from './enter.ts';
 import { StatementRefusedError, TenantContextError, TenantPlacedElsewhereError, translateError, UnknownTenantError, WallError } from './errors.ts';
+import { onMisread } from './misread.ts';
 import { givenText, prepareValues, queryOf, textOf } from './query.ts';
 import { isQueryObject, type QueryObject, type QueuedQuery } from './queued-query.ts';
 import { type CallSite, carriedCallSite } from './rollout/call-site.ts';
@@ -125,6 +126,7 @@ export class WalledClient extends pg.Client {
     this.#names = options[poolState]?.names;
     this.#watch = options.onSlowQuery && new SlowQueryWatch(options.onSlowQuery, options.slowQueryMs);
     this.#enter = new Enter(this, { track: this.#track, admissions: this.#admissions });
+    onMisread(this.connection, (reason) => this.retire(reason));
   }
 
   /** Connects and passes the boot gate; rejects with `WallNotHeldError`, and ends the connection, where the wall does not hold. */
