@@ -171,6 +171,10 @@ const sessionCalls = new Set([
   'pg_try_advisory_lock_shared',
   'dblink_connect',
   'dblink_connect_u',
+  // These run SQL that is a value, and so can call any of the others.
+  'query_to_xml',
+  'query_to_xml_and_xmlschema',
+  'ts_stat',
 ]);
 
 /**
@@ -182,6 +186,8 @@ function leftoverOf(tokens: Tokens, words: readonly string[]): string | null {
   if (createsObject(words) || tokens.some((token) => token.text.startsWith('pg_temp'))) return 'an object that may be temporary';
   for (const [at, token] of tokens.entries()) {
     if (token.kind === 'string') continue;
+    // U&"..." spells a name by numbers: it may be any.
+    if (token.kind === 'name' && /^u&"/i.test(token.text)) return 'what a name in Unicode escapes has called';
     if (sessionCalls.has(token.text) && tokens[at + 1]?.text === '(') return `${token.text}()`;
     if (token.text === 'set_config' && tokens[at + 1]?.text === '(' && !localSetting(tokens, at + 1)) return 'set_config() for the session';
   }
