@@ -40,6 +40,8 @@ declare module 'pg' {
     cancel(client: Client, query: QueuedQuery): void;
     /** The open connection does not keep the process alive. */
     unref(): void;
+    /** It does again. */
+    ref(): void;
     _handleReadyForQuery(message: { readonly status: TransactionStatus }): void;
     _handleErrorMessage(message: DatabaseError): void;
     _handleCommandComplete(message: { readonly text: string }): void;

@@ -142,6 +142,7 @@ export class Rollout {
     clearTimeout(this.#flushTimer);
     const client = this.#client;
     this.#client = undefined;
+    client?.ref(); // whoever waits for the end is not to be ended before it
     await Promise.all([client?.end().catch(() => undefined), this.#deliver()]);
   }
 

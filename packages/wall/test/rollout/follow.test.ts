@@ -3,7 +3,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import type pg from 'pg';
-import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CrossTenantError, run, StatementRefusedError, system, TenantContextError, WallNotHeldError } from '../../src/index.ts';
 import { modeOf } from '../../src/rollout/mode.ts';
 import { allItemsOf, failure, ids, itemsPerTenant, tenant, tenantCount } from '../walled-database.ts';
@@ -42,6 +42,26 @@ describe('the modes', () => {
     expect(two).toBe(one);
     expect(JSON.parse(one ?? '')).toContain(true);
     expect(JSON.parse(one ?? '')).toContain(false);
+  });
+
+  test('are followed until the pool has ended, also where nothing else keeps the process running', async () => {
+    const app = new URL(database.urlAs(wall.app));
+    const { hostname, port } = app;
+    // A server that takes its time to close a connection.
+    const far = net.createServer({ allowHalfOpen: true }, (near) => {
+      const server = net.connect(Number(port), hostname);
+      near.pipe(server).on('error', () => near.destroy());
+      server.on('data', (bytes) => near.write(bytes));
+      server.on('end', () => setTimeout(() => near.end(), 200));
+      near.on('error', () => server.destroy());
+    });
+    await new Promise<void>((resolve) => far.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void far.close());
+    app.port = String((far.address() as net.AddressInfo).port); // it listens on TCP
+    const input = JSON.stringify({ app: app.href, observer: database.urlAs(wall.observer), tenant: tenant(1) });
+    const script = path.join(import.meta.dirname, 'ends-last.ts');
+    const { stdout } = await promisify(execFile)(process.execPath, ['--conditions=partywall-source', script, input]);
+    expect(stdout).toBe('ended');
   });
 
   test('are heard by a running pool, both ways, for one tenant and not for its neighbour', async () => {
