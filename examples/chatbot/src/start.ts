@@ -1,14 +1,12 @@
 import { once } from 'node:events';
 import path from 'node:path';
 import {
-  connect,
   defaultBackupSettings,
   describeTarget,
-  ident,
   openArchive,
   PartywallError,
   startDurable,
-  startEmbedded,
+  startEmbeddedDatabase,
   tickBackups,
   worksOf,
 } from '@partywall/engine';
@@ -28,7 +26,7 @@ const signedIn = z.object({ token: z.string() });
 await runUntilStopped(async (stops, signal) => {
   const port = await portFromEnvironment();
   const home = await openHome(path.resolve('.partywall'));
-  const adminUrl = process.env['DATABASE_URL'] ?? (await ownServer(home, stops));
+  const adminUrl = process.env['DATABASE_URL'] ?? (await ownDatabase(home, stops));
   say(`database  ${describeTarget(adminUrl)}`);
   const { pool, control, serviceUrl, systemUrl } = await standUp({ adminUrl, home, say, signal });
   // `pool.end()` does not wait for its connections to close: the server's shutdown can still reach one, which reports it here.
@@ -65,18 +63,11 @@ function archiveOf({ archive: store, escrow, keyring, work: workFolder, uploadsU
   };
 }
 
-/** An embedded server; a later start finds its data again, on whichever port is free then. */
-async function ownServer({ postgres }: Home, stops: (() => Promise<unknown>)[]): Promise<string> {
-  const server = await startEmbedded({ dataDir: postgres });
-  stops.push(() => server.stop());
-  const client = await connect(server.url, { purpose: 'chatbot start' });
-  try {
-    const { rowCount } = await client.query('select from pg_catalog.pg_database where datname = $1', [databaseName]);
-    if (rowCount === 0) await client.query(`create database ${ident(databaseName)}`);
-  } finally {
-    await client.end();
-  }
-  return server.urlFor(databaseName);
+/** A later start finds its data again. */
+async function ownDatabase({ postgres }: Home, stops: (() => Promise<unknown>)[]): Promise<string> {
+  const own = await startEmbeddedDatabase({ dataDir: postgres, database: databaseName });
+  stops.push(() => own.stop());
+  return own.url;
 }
 
 async function greet(app: FastifyInstance, base: string, { env, secrets }: Home): Promise<void> {

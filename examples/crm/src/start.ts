@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import path from 'node:path';
-import { connect, describeTarget, ident, PartywallError, startDurable, startEmbedded, works } from '@partywall/engine';
+import { describeTarget, PartywallError, startDurable, startEmbeddedDatabase, works } from '@partywall/engine';
 import { schedules } from '@partywall/server';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
@@ -22,7 +22,7 @@ async function main(signal: AbortSignal): Promise<void> {
   try {
     const port = await freePortFromEnvironment();
     const given = process.env['DATABASE_URL'];
-    const adminUrl = given ?? (await ownServer(stops));
+    const adminUrl = given ?? (await ownDatabase(stops));
     say(`database  ${describeTarget(adminUrl)}`);
     // The embedded server is the same one on whichever port it is.
     const secrets = await demoSecrets(folder, given === undefined ? 'embedded' : describeTarget(given));
@@ -47,18 +47,11 @@ async function main(signal: AbortSignal): Promise<void> {
   }
 }
 
-/** An embedded server below `.partywall`; a later start finds its data again, on whichever port is free then. */
-async function ownServer(stops: (() => Promise<unknown>)[]): Promise<string> {
-  const server = await startEmbedded({ dataDir: path.join(folder, 'crm-postgres') });
-  stops.push(() => server.stop());
-  const client = await connect(server.url, { purpose: 'crm start' });
-  try {
-    const { rowCount } = await client.query('select from pg_catalog.pg_database where datname = $1', [databaseName]);
-    if (rowCount === 0) await client.query(`create database ${ident(databaseName)}`);
-  } finally {
-    await client.end();
-  }
-  return server.urlFor(databaseName);
+/** Below `.partywall`; a later start finds its data again. */
+async function ownDatabase(stops: (() => Promise<unknown>)[]): Promise<string> {
+  const own = await startEmbeddedDatabase({ dataDir: path.join(folder, 'crm-postgres'), database: databaseName });
+  stops.push(() => own.stop());
+  return own.url;
 }
 
 /** The port is tried before anything is started: a busy one should not cost a minute first. */

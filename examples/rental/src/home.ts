@@ -24,6 +24,12 @@ export async function openHome(folder: string): Promise<Home> {
   return { postgres: path.join(folder, 'postgres'), env: path.join(folder, 'env'), secrets: await openSecrets(path.join(folder, 'secrets.json')) };
 }
 
+/** Whether a connection string is of the folder's own server, on whichever port that was: its password is nobody else's. */
+export async function isOwnServer({ postgres }: Home, url: string): Promise<boolean> {
+  const secret = await fs.readFile(`${postgres}.secret`, 'utf8').catch(() => undefined);
+  return secret !== undefined && URL.canParse(url) && new URL(url).password === secret.trim();
+}
+
 /** Writes what the commands of the runbook read; passwords and tokens are in it. */
 export async function writeEnvironment(file: string, variables: Readonly<Record<string, string>>): Promise<void> {
   const lines = Object.entries(variables).map(([name, value]) => `export ${name}='${value.replaceAll("'", `'\\''`)}'\n`);

@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import path from 'node:path';
-import { connect, describeTarget, ident, PartywallError, sqlState, startEmbedded } from '@partywall/engine';
+import { describeTarget, PartywallError, sqlState, startEmbeddedDatabase } from '@partywall/engine';
 import { schedule } from '@partywall/wall/schedule';
 import type { Express } from 'express';
 import { createApp } from './app.ts';
 import { demoTenants } from './demo-tenants.ts';
-import { type Home, openHome, writeEnvironment } from './home.ts';
+import { type Home, isOwnServer, openHome, writeEnvironment } from './home.ts';
 import { monthBefore, monthlyJob, processMonthlyReports } from './reports.ts';
 import { standUp } from './stand-up.ts';
 import { tokenFor } from './tokens.ts';
@@ -22,7 +22,7 @@ type Stops = (() => Promise<unknown>)[];
 async function main(stops: Stops, signal: AbortSignal): Promise<void> {
   const port = portFromEnvironment();
   const home = await openHome(path.resolve('.partywall'));
-  const adminUrl = process.env['DATABASE_URL'] ?? (await ownServer(home, stops));
+  const adminUrl = await adminUrlOf(home, stops);
   say(`database  ${describeTarget(adminUrl)}`);
   const { secrets } = home;
   const { database, urls } = await standUp({ adminUrl, secrets, say, signal });
@@ -73,18 +73,13 @@ async function main(stops: Stops, signal: AbortSignal): Promise<void> {
   say('stopping');
 }
 
-/** An embedded server; a later start finds its data again, on whichever port is free then. */
-async function ownServer({ postgres }: Home, stops: Stops): Promise<string> {
-  const server = await startEmbedded({ dataDir: postgres });
-  stops.push(() => server.stop());
-  const client = await connect(server.url, { purpose: 'rental start' });
-  try {
-    const { rowCount } = await client.query('select from pg_catalog.pg_database where datname = $1', [databaseName]);
-    if (rowCount === 0) await client.query(`create database ${ident(databaseName)}`);
-  } finally {
-    await client.end();
-  }
-  return server.urlFor(databaseName);
+/** The database that is named, else one of its own. A terminal that has sourced the environment names the one of the start before. */
+async function adminUrlOf(home: Home, stops: Stops): Promise<string> {
+  const given = process.env['DATABASE_URL'];
+  if (given !== undefined && !(await isOwnServer(home, given))) return given;
+  const own = await startEmbeddedDatabase({ dataDir: home.postgres, database: databaseName });
+  stops.push(() => own.stop());
+  return own.url;
 }
 
 function portFromEnvironment(): number {

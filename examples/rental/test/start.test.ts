@@ -44,10 +44,18 @@ test(
     await expect(fetch(`http://127.0.0.1:${port}/health`)).rejects.toThrow();
     await expect(fs.access(path.join(folder(), '.partywall/postgres/postmaster.pid'))).rejects.toThrow();
 
-    const second = start('start.ts', { PORT: port });
+    // As from a terminal that has sourced the environment of the first.
+    const [, sourced = ''] = /^export DATABASE_URL='(.+)'$/m.exec(await fs.readFile(path.join(folder(), '.partywall/env'), 'utf8')) ?? [];
+    const second = start('start.ts', { PORT: port, DATABASE_URL: sourced });
     const again = await second.said(sourceLine);
     expect(again).toContain('nothing was changed');
     expect(again.match(/nothing to do/g)).toHaveLength(2);
+    expect((await typed(again))[0]).toEqual(a);
+
+    const beside = start('start.ts', { PORT: String(await freePort()) });
+    await once(beside.child, 'exit');
+    expect(beside.child.exitCode).toBe(2);
+    expect(beside.errors()).toContain('another process uses the server of that folder');
     expect((await typed(again))[0]).toEqual(a);
     expect(await second.stop()).toBe(0);
   },

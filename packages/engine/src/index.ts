@@ -136,6 +136,7 @@ export { readCatalog } from './catalog/read-catalog.ts';
 export { connect, describeTarget, refuseUnsupported, sqlState } from './db/connect.ts';
 export { controlPool } from './db/control-pool.ts';
 export { type EmbeddedOptions, type EmbeddedServer, freePort, startEmbedded } from './db/embedded.ts';
+export { type EmbeddedDatabase, startEmbeddedDatabase } from './db/embedded-database.ts';
 export { type Actor, type ControlDatabase, type Operation, transaction } from './db/operation.ts';
 export { ident, literal } from './db/sql.ts';
 export { type DurableOptions, type Schedule, startDurable } from './durable/durable.ts';
