@@ -201,17 +201,21 @@ describe('a job', () => {
 
   test('that loses the connection of its record stops with an error, and can go on', async () => {
     await onlyFew();
+    // The job hears of the end before the server's process has gone, and its lock with it.
+    let gone: Promise<unknown> = Promise.resolve();
     const lost = job(
       async (visit) => {
         if (visit.tenant !== tenant(2)) return;
-        await database.query(
+        gone = database.query(
           "select pg_terminate_backend(pid, 10000) from pg_locks where locktype = 'advisory' and objid <> 0 and pid <> pg_backend_pid() and database = (select oid from pg_database where datname = current_database())",
         );
+        await gone;
         await pool.query('select pg_sleep(600)');
       },
       { runKey: 'lost', concurrency: 1 },
     );
     expect((await failure(lost)).code).toBe('job_interrupted');
+    await gone;
     expect(await job(() => undefined, { runKey: 'lost' })).toMatchObject({ status: 'complete', succeeded: 4 });
   });
 
