@@ -26,6 +26,13 @@ test('attempts are listed, with nothing in them that a terminal obeys', async ()
   expect((await run('list', '--tenant', 'nobody')).stdout).toBe('no attempts\n');
 });
 
+test('records that gave way to a flood are listed as such', async () => {
+  await on.database.query("insert into partywall.attempts (at, last_at, times, kind) values ('2026-11-21T02:00:00Z', '2026-11-21T02:00:59Z', 48, 'gone')");
+  const { stdout } = await run('list');
+  await on.database.query("delete from partywall.attempts where kind = 'gone'");
+  expect(stdout).toContain('2026-11-21T02:00:00.000Z  until 2026-11-21T02:00:59.000Z the records of 48 older attempts gave way: a flood\n');
+});
+
 test('a source is blocked after its attempts, shown, unblocked, and blocked by hand, each on record', async () => {
   for (let at = 0; at < 5; at += 1) await attempt();
   expect((await run('blocks')).stdout).toMatch(new RegExp(`^${source} until \\S+Z, after 5 attempts\n$`));

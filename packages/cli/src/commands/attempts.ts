@@ -158,7 +158,8 @@ async function withAttempts(ctx: CommandContext, work: (operation: Operation) =>
   }
 }
 
-function attemptLine({ at, times, kind, source, route, actor, tenant, claimed, requestId }: Attempt): string {
+function attemptLine({ at, lastAt, times, kind, source, route, actor, tenant, claimed, requestId }: Attempt): string {
+  if (kind === 'gone') return `${at}  until ${lastAt} the records of ${times} older attempts gave way: a flood`;
   const what = { tenant: 'named tenant', unit: 'named unit', row: 'wrote a row of another tenant', more: 'and more' }[kind];
   const line = [
     `${at}  ${source ?? 'unknown source'}  ${times > 1 ? `${times} x ` : ''}${what}${claimed === null ? '' : ` ${claimed}`}`,

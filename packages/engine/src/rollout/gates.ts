@@ -103,7 +103,7 @@ async function readAttempts(client: pg.ClientBase, since: Date): Promise<number 
   const { rows: found } = await client.query<{ there: boolean }>("select to_regclass('partywall.attempts') is not null as there");
   if (!found[0]?.there) return undefined;
   const { rows } = await client.query<{ attempts: number }>(
-    'select coalesce(sum(a.times), 0)::float8 as attempts from partywall.attempts a where a.last_at >= $1',
+    "select coalesce(sum(a.times), 0)::float8 as attempts from partywall.attempts a where a.last_at >= $1 and a.kind <> 'gone'",
     [since],
   );
   return rows[0]?.attempts ?? 0;

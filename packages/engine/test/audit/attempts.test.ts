@@ -14,6 +14,7 @@ import {
 import { system } from '@partywall/wall';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { controlDatabase } from '../../../../test/support/control-database.ts';
+import { attemptLimits } from '../../src/wall/runtime/attempts-sql.ts';
 
 const fixture = await controlDatabase();
 const { query } = fixture.database;
@@ -162,6 +163,21 @@ describe('the security event', () => {
     expect(alert?.details['blockedUntil']).not.toBeNull();
     await query("update partywall.attempts set at = at - interval '61 minutes', last_at = last_at - interval '61 minutes'");
     expect(await open()).toEqual([]);
+  });
+
+  test('tells of records that gave way to a flood, apart from attempts of unknown source, and the list does too', async () => {
+    await query(`insert into partywall.attempts (at, last_at, times, kind, source)
+      select now() - interval '2 hours', now() - interval '2 hours', 2, 'tenant', set_masklen('10.0.0.0'::inet + n, 32) from generate_series(1, ${attemptLimits.rowsMax}) n`);
+    for (let at = 0; at < attemptLimits.makesRoomEvery; at += 1) await attempt(null);
+    const { rows } = await query<{ gone: number }>("select sum(times)::int as gone from partywall.attempts where kind = 'gone'");
+    const gone = rows[0]?.gone ?? 0;
+    expect(gone).toBeGreaterThan(0);
+    expect(await open()).toEqual([
+      `System: Attempts on other tenants of unknown source at ${attemptLimits.makesRoomEvery} attempts (critical at 5 attempts)`,
+      `System: Attempts on other tenants whose records gave way to a flood at ${gone} attempts (critical at 5 attempts)`,
+    ]);
+    const listed = (await listAttempts(operation, { limit: 100 })).filter(({ kind }) => kind === 'gone');
+    expect(listed).toMatchObject([{ source: null, times: gone, route: null, tenant: null }]);
   });
 
   test('goes to a channel of its own, and to no other that wants other rules', async () => {

@@ -6,7 +6,7 @@ import { decodeCursor, pageOf, pageQuery, pageSchema } from '../paging.ts';
 import { problem } from '../problem.ts';
 import { text, time } from '../schemas.ts';
 
-/** Blocked sources that are shown: the database blocks no more in a day. */
+/** Blocked sources that are shown: as many as the database blocks by itself at a time. */
 const blocksMax = 1_000;
 
 const attemptSchema = z.object({
@@ -14,7 +14,9 @@ const attemptSchema = z.object({
   at: time,
   lastAt: time,
   times: z.number().describe('Attempts that the record stands for'),
-  kind: z.enum(attemptKinds).describe('A tenant or a unit was named, a row was written; more: counted past what is told one by one'),
+  kind: z
+    .enum(attemptKinds)
+    .describe('A tenant or a unit was named, a row was written; more: counted past what is told one by one; gone: their records gave way to later ones'),
   source: z.string().nullable().describe('Address or network'),
   route: z.string().nullable(),
   actor: z.string().nullable(),

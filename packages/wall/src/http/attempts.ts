@@ -1,5 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { system } from '../context.ts';
+import { listener } from '../listener.ts';
 import type { Attempt } from './decide.ts';
 import type { RequestFacts } from './request.ts';
 import { sourceFinder } from './source.ts';
@@ -36,6 +38,9 @@ const recordMsMax = 1_000;
 /** Records that are on their way at a time. Of what comes meanwhile the last of each source is kept, with how many there were. */
 const recordsMax = 4;
 const keptMax = 1_000;
+/** Where all transactions are serializable, records of the same moment get in each other's way. Tries, and the longest pause between two. */
+const triesMax = 6;
+const pauseMsMax = 50;
 
 const recordSql = 'select partywall.record_attempt($1) as seconds';
 const blockedSql = 'select source, seconds from partywall.blocked_sources($1)';
@@ -48,6 +53,7 @@ const blockedSql = 'select source, seconds from partywall.blocked_sources($1)';
  * @example const attempts = crossTenantAttempts({ pool, trustedProxies: ['10.0.0.0/8'], onTrouble: (error) => log.error(error) });
  */
 export function crossTenantAttempts({ pool, trustedProxies, onTrouble }: AttemptOptions): Attempts {
+  const report = listener('onTrouble of crossTenantAttempts', onTrouble);
   const find = sourceFinder(trustedProxies);
   const sourceOf = (request: RequestFacts): string | undefined => find(request.address, request.header('x-forwarded-for'));
   const blocks = rememberedBlocks();
@@ -56,17 +62,18 @@ export function crossTenantAttempts({ pool, trustedProxies, onTrouble }: Attempt
       const blocked = await readBlocked(pool, sources);
       for (const source of sources) blocks.remember(source, blocked.get(source));
     } catch (error) {
-      onTrouble(error);
+      report(error);
     }
   });
-  const write = bounded(async (source, record) => {
+  const written = async (source: string, record: Entry): Promise<void> => {
     try {
-      const { rows } = await system('record a cross-tenant attempt', () => pool.query<{ seconds: number | null }>(recordSql, [JSON.stringify(record)]));
-      if (source !== '') blocks.remember(source, rows[0]?.seconds ?? undefined);
+      const seconds = await writeRecord(pool, record);
+      if (source !== '') blocks.remember(source, seconds);
     } catch (error) {
-      onTrouble(error);
+      report(error);
     }
-  });
+  };
+  const write = bounded(written, report);
   return {
     blockedSeconds: async (request) => {
       const source = sourceOf(request);
@@ -86,6 +93,23 @@ export function crossTenantAttempts({ pool, trustedProxies, onTrouble }: Attempt
 async function readBlocked(pool: Pick<pg.Pool, 'query'>, sources: readonly string[]): Promise<Map<string, number>> {
   const { rows } = await system('look for blocked sources', () => pool.query<{ source: string; seconds: number }>(blockedSql, [sources]));
   return new Map(rows.map(({ source, seconds }) => [source, seconds]));
+}
+
+/** For how many seconds its source is blocked. */
+async function writeRecord(pool: Pick<pg.Pool, 'query'>, record: Entry): Promise<number | undefined> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const { rows } = await system('record a cross-tenant attempt', () => pool.query<{ seconds: number | null }>(recordSql, [JSON.stringify(record)]));
+      return rows[0]?.seconds ?? undefined;
+    } catch (error) {
+      if (tries >= triesMax || !isSerializationFailure(error)) throw error;
+      await delay(Math.random() * pauseMsMax);
+    }
+  }
+}
+
+function isSerializationFailure(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === '40001';
 }
 
 interface RememberedBlocks {
@@ -135,15 +159,17 @@ function batched(ask: (sources: readonly string[]) => Promise<void>): (source: s
 
 type Entry = Readonly<Record<string, unknown>>;
 
-/** Writes a few at a time. The promise is that of the entry's own record where it is written at once. */
-function bounded(write: (source: string, record: Entry) => Promise<void>): (source: string, entry: Entry) => Promise<void> {
+/** Writes a few at a time. The promise is that of the entry's own record where it is written at once. Sources past those that wait are told of once, until they have all been written. */
+function bounded(write: (source: string, record: Entry) => Promise<void>, report: (error: Error) => void): (source: string, entry: Entry) => Promise<void> {
   const kept = new Map<string, { readonly entry: Entry; readonly times: number }>();
   let writing = 0;
+  let isFull = false;
   const writeKept = async (): Promise<void> => {
     for (const [source, { entry, times }] of kept) {
       kept.delete(source);
       await write(source, { ...entry, times });
     }
+    isFull = false;
     writing -= 1;
   };
   return async (source, entry) => {
@@ -153,6 +179,9 @@ function bounded(write: (source: string, record: Entry) => Promise<void>): (sour
       void writeKept();
     } else if (kept.has(source) || kept.size < keptMax) {
       kept.set(source, { entry, times: (kept.get(source)?.times ?? 0) + 1 });
+    } else if (!isFull) {
+      isFull = true;
+      report(new Error(`recording attempts on other tenants: those of ${keptMax} sources wait, and of more sources none is kept`));
     }
   };
 }

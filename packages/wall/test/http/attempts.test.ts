@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { attemptLimits } from '../../../engine/src/wall/runtime/attempts-sql.ts';
-import { type AttemptOptions, crossTenantAttempts, type GuardOptions, unitIn } from '../../src/index.ts';
+import { type AttemptOptions, createWalledPool, crossTenantAttempts, type GuardOptions, unitIn } from '../../src/index.ts';
 import { failure, tenant, walledDatabase } from '../walled-database.ts';
 import { type App, expressApp, fastifyApp, honoApp, webApp } from './apps.ts';
 import { type Answered, send, tokenIssuer } from './client.ts';
@@ -190,6 +190,12 @@ describe('a source that makes too many', () => {
   });
 });
 
+/** The address that comes so many after one of IPv4. */
+function addressAfter(first: string, count: number): string {
+  const number = first.split('.').reduce((sum, part) => sum * 256 + Number(part), 0) + count;
+  return [24, 16, 8, 0].map((bits) => (number >>> bits) & 255).join('.');
+}
+
 describe('a flood', () => {
   test('of one source leaves a few records, which account for all of it', async () => {
     await database.query('update partywall.attempt_settings set threshold = 0');
@@ -205,25 +211,118 @@ describe('a flood', () => {
     });
   });
 
-  test('of many sources fills the day’s room and no more, and each is still blocked for its own', async () => {
-    const { detailsPerDay, rowsPerDay } = attemptLimits;
+  /** Records of as many sources as there is room for, twenty minutes old. */
+  const fill = async (): Promise<void> => {
     await database.query(
-      `insert into partywall.attempts (at, last_at, times, kind, source) select now() - interval '1 hour', now() - interval '1 hour', 1, 'tenant', set_masklen('10.0.0.0'::inet + n, 32)
-      from generate_series(1, ${detailsPerDay}) n`,
+      `insert into partywall.attempts (at, last_at, times, kind, source) select now() - interval '20 minutes', now() - interval '20 minutes', 1, 'tenant', set_masklen('10.0.0.0'::inet + n, 32)
+      from generate_series(1, ${attemptLimits.rowsMax}) n`,
     );
-    const from = address();
+  };
+  const stored = async () => {
+    const { rows } = await database.query<{ rows: number; times: number; gone: number; younger: number }>(
+      `select count(*) filter (where kind <> 'gone')::int as rows, sum(times)::int as times, coalesce(sum(times) filter (where kind = 'gone'), 0)::int as gone,
+        count(*) filter (where kind <> 'gone' and at > now() - interval '1 minute')::int as younger from partywall.attempts`,
+    );
+    return rows[0] ?? { rows: 0, times: 0, gone: 0, younger: 0 };
+  };
+
+  test('of many sources pushes out the oldest records and no others, says how many, and keeps nobody from being recorded and blocked', async () => {
+    const { rowsMax, makesRoomEvery } = attemptLimits;
+    await fill();
+    const [from, late] = [address(), address()];
     for (let at = 0; at < 5; at += 1) await record({ kind: 'tenant', source: from, route: 'GET /' });
-    expect(await rowsOf(from)).toMatchObject([{ kind: 'more', times: '5', route: null }]);
+    expect((await rowsOf(from)).map(({ kind, times, route }) => [kind, times, route])).toEqual(Array.from({ length: 5 }, () => ['tenant', '1', 'GET /']));
     expect(await blocksOf(from)).toHaveLength(1);
-    await database.query(
-      `insert into partywall.attempts (at, last_at, times, kind, source) select now() - interval '1 hour', now() - interval '1 hour', 1, 'more', set_masklen('10.1.0.0'::inet + n, 32)
-      from generate_series(1, ${rowsPerDay - detailsPerDay}) n`,
+    await attacker.query(`select partywall.record_attempt(jsonb_build_object('source', host('203.0.0.0'::inet + n))) from generate_series(1, 1000) n`);
+    for (let at = 0; at < 5; at += 1) await record({ kind: 'tenant', source: late });
+    expect(await blocksOf(late)).toHaveLength(1);
+    const { rows, times, gone, younger } = await stored();
+    expect(rows).toBeLessThan(rowsMax + makesRoomEvery);
+    expect([times, younger, rows + gone]).toEqual([rowsMax + 1_010, 1_010, times]);
+    const { rows: oldest } = await database.query(
+      "select host(min(source)) as first, host(max(source)) as last from partywall.attempts where source << '10.0.0.0/8'",
     );
-    const { rows: before } = await database.query<{ count: number }>('select count(*)::int as count from partywall.attempts');
-    for (let at = 0; at < 50; at += 1) await record({ kind: 'tenant', source: address() });
-    const { rows: after } = await database.query<{ count: number }>('select count(*)::int as count from partywall.attempts');
-    expect((after[0]?.count ?? 0) - (before[0]?.count ?? 0)).toBe(1);
-    expect((await database.query('select times from partywall.attempts where source is null')).rows).toEqual([{ times: '50' }]);
+    expect(oldest).toEqual([{ first: addressAfter('10.0.0.0', gone + 1), last: addressAfter('10.0.0.0', rowsMax) }]);
+  });
+
+  test('keeps its numbers while nobody may remove anything, and is made up for after that', async () => {
+    await fill();
+    await attacker.query('begin');
+    await attacker.query(`select partywall.record_attempt(jsonb_build_object('source', host('203.0.0.0'::inet + n))) from generate_series(1, 200) n`);
+    const other = await wall.client();
+    const from = address();
+    await other.query("set statement_timeout = '10s'");
+    await other.query(`select partywall.record_attempt(jsonb_build_object('source', host('203.1.0.0'::inet + n))) from generate_series(1, 200) n`);
+    const seconds = await other.query<{ seconds: number }>('select partywall.record_attempt($1) as seconds', [JSON.stringify({ source: from, times: 5 })]);
+    expect(seconds.rows[0]?.seconds).toBe(900);
+    await attacker.query('rollback');
+    await other.query(`select partywall.record_attempt(jsonb_build_object('source', host('203.2.0.0'::inet + n))) from generate_series(1, 200) n`);
+    const { rows, times, gone } = await stored();
+    expect(rows).toBeLessThan(attemptLimits.rowsMax + attemptLimits.makesRoomEvery);
+    // One record stands for five.
+    expect([times, rows + gone]).toEqual([attemptLimits.rowsMax + 405, times - 4]);
+  });
+
+  test('makes a record no dearer: it reads a few rows of an index, however many there are', async () => {
+    const read = async (): Promise<number> => {
+      await attacker.query('select pg_stat_force_next_flush()');
+      const { rows } = await database.query<{ read: number }>(
+        `select (t.seq_tup_read + sum(i.idx_tup_read))::int as read from pg_stat_user_tables t join pg_stat_user_indexes i using (relid)
+        where t.relid = 'partywall.attempts'::regclass group by t.seq_tup_read`,
+      );
+      return rows[0]?.read ?? 0;
+    };
+    await fill();
+    await database.query('vacuum analyze partywall.attempts');
+    await attacker.query('discard plans');
+    const before = await read();
+    const from = address();
+    for (let at = 0; at < 100; at += 1) await record({ source: at % 2 ? from : address() });
+    expect(((await read()) - before) / 100).toBeLessThan(3 * attemptLimits.perSourceMinute);
+  });
+
+  test('of blocks lets the oldest automatic one go, and never an operator’s', async () => {
+    const { blocksMax } = attemptLimits;
+    await database.query(
+      `insert into partywall.attempt_blocks (source, blocked_at, until, attempts, blocked_by, told)
+        select set_masklen('10.2.0.0'::inet + n, 32), now() - interval '1 minute' + n * interval '1 millisecond', now() + interval '10 minutes', 5, null, true from generate_series(1, ${blocksMax}) n
+        union all select '10.3.0.0/16', now() - interval '2 minutes', now() + interval '10 minutes', 0, 'operator', true`,
+    );
+    const [from, late] = [address(), address()];
+    expect([await record({ source: from, times: 5 }), await record({ source: late, times: 5 })]).toEqual([900, 900]);
+    const { rows } = await database.query<{ source: string }>('select source from partywall.attempt_blocks order by blocked_at');
+    expect(rows).toHaveLength(blocksMax + 1);
+    expect(rows.slice(0, 2)).toEqual([{ source: '10.3.0.0/16' }, { source: '10.2.0.3/32' }]);
+    expect(rows.slice(-2)).toEqual([{ source: `${from}/32` }, { source: `${late}/32` }]);
+  });
+
+  test.each(['read committed', 'repeatable read', 'serializable'])('is counted to the last attempt where transactions are %s', async (level) => {
+    await database.query('update partywall.attempt_settings set threshold = 0');
+    const pools = [
+      wall.pool({ max: 4, options: `-c default_transaction_isolation=${level.replace(' ', '\\ ')}` }),
+      wall.pool({ max: 4, options: `-c default_transaction_isolation=${level.replace(' ', '\\ ')}` }),
+    ];
+    const processes = pools.map((one) => crossTenantAttempts({ pool: one, trustedProxies: [], onTrouble: (error) => trouble.push(error) }));
+    const from = address();
+    const request = { method: 'GET', path: '/', address: from, header: () => null };
+    const told = { kind: 'tenant', actor: 'mallory', tenant: tenant(1), claimed: tenant(2) } as const;
+    await Promise.all(processes.flatMap((one) => Array.from({ length: 60 }, (_, at) => one.record(request, told, `r-${at}`))));
+    await vi.waitFor(async () => expect((await rowsOf(from)).reduce((sum, { times }) => sum + Number(times), 0)).toBe(120), { timeout: 10_000 });
+    expect(trouble).toEqual([]);
+    await database.query('update partywall.attempt_settings set threshold = 5');
+    await processes[0]?.record(request, told, 'r-last');
+    expect(await crossTenantAttempts({ pool, trustedProxies: [], onTrouble: (error) => trouble.push(error) }).blockedSeconds(request)).toBeGreaterThan(0);
+  });
+
+  test('of more sources than can wait is told of once', async () => {
+    const attempts = crossTenantAttempts({ pool, trustedProxies: [], onTrouble: (error) => trouble.push(error) });
+    const told = { kind: 'tenant', actor: 'mallory', tenant: tenant(1), claimed: tenant(2) } as const;
+    const from = (n: number) => ({ method: 'GET', path: '/', address: addressAfter('10.4.0.0', n), header: () => null });
+    await Promise.all(Array.from({ length: 1_500 }, (_, at) => attempts.record(from(at), told, 'r')));
+    expect(trouble).toMatchObject([{ message: expect.stringContaining('1000 sources wait') }]);
+    await vi.waitFor(async () => expect((await database.query("select from partywall.attempts where source << '10.4.0.0/16'")).rowCount).toBe(1_004), {
+      timeout: 20_000,
+    });
   });
 
   test('takes old records along, a bounded number at a time', async () => {
@@ -236,6 +335,31 @@ describe('a flood', () => {
     await record({ source: address() });
     expect((await database.query('select times from partywall.attempts order by id')).rows).toEqual([{ times: '7' }, { times: '1' }, { times: '1' }]);
   });
+});
+
+test('what onTrouble throws reaches no request: it is told once by a warning', async () => {
+  const warned: Error[] = [];
+  const onWarning = (warning: Error): void => void warned.push(warning);
+  process.on('warning', onWarning);
+  onTestFinished(() => void process.off('warning', onWarning));
+  const gone = createWalledPool();
+  await gone.end();
+  for (const fail of [
+    () => {
+      throw new Error('the listener failed');
+    },
+    () => Promise.reject(new Error('the listener failed')),
+  ]) {
+    const attempts = crossTenantAttempts({ pool: gone, trustedProxies: [], onTrouble: fail });
+    const request = { method: 'GET', path: '/', address: address(), header: () => null };
+    for (let at = 0; at < 3; at += 1) {
+      expect(await attempts.blockedSeconds(request)).toBe(0);
+      await attempts.record(request, { kind: 'tenant', actor: null, tenant: null, claimed: null }, 'r');
+    }
+  }
+  await vi.waitFor(() => expect(warned).toHaveLength(2));
+  for (const { name, message } of warned)
+    expect([name, message]).toEqual(['PartywallWarning', expect.stringMatching(/^onTrouble of crossTenantAttempts failed.*the listener failed/)]);
 });
 
 describe('SQL of the application’s role', () => {
@@ -254,17 +378,11 @@ describe('SQL of the application’s role', () => {
     expect(await failure(attacker.query("select nextval('partywall.attempts_id_seq')"))).toMatchObject({ code: '42501' });
   });
 
-  test('can make attempts up for one address at a time, for as long as a block lasts, and so many a day', async () => {
+  test('can make attempts up for one address at a time, for as long as a block lasts', async () => {
     for (const source of ['0.0.0.0/0', '10.0.0.0/8', '::/0']) expect(await record({ source, times: 1_000 })).toBe(900);
     const { rows } = await database.query('select source from partywall.attempt_blocks order by source');
     expect(rows).toEqual([{ source: '0.0.0.0/32' }, { source: '10.0.0.0/32' }, { source: '::/64' }]);
-    await database.query(
-      `insert into partywall.attempt_blocks (source, blocked_at, until, attempts, told) select set_masklen('10.2.0.0'::inet + n, 32), now(), now(), 5, false
-      from generate_series(1, ${attemptLimits.blocksPerDay - 3}) n`,
-    );
-    const from = address();
-    expect(await record({ source: from, times: 1_000 })).toBeNull();
-    expect(await blocksOf(from)).toEqual([]);
+    for (const { source } of rows) expect(await rowsOf(source)).toMatchObject([{ times: '1000' }]);
   });
 
   test('with whatever it passes breaks nothing', async () => {

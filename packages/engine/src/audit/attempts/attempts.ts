@@ -1,8 +1,11 @@
 import type { Operation } from '../../db/operation.ts';
 import { microsecondsOf, timeOf } from '../../db/time-cursor.ts';
 
-/** What was attempted: another tenant was named, a unit of another one, or a row of another one was written. `more`: counted, past what is told one by one. */
-export const attemptKinds = ['tenant', 'unit', 'row', 'more'] as const;
+/**
+ * What was attempted: another tenant was named, a unit of another one, or a row of another one was written. `more`: counted, past what is told one by one.
+ * `gone`: attempts whose records gave way to later ones.
+ */
+export const attemptKinds = ['tenant', 'unit', 'row', 'more', 'gone'] as const;
 
 /** An attempt on another tenant, as a middleware of the application recorded it (docs/guide/attempts.md). Times are ISO 8601 in UTC. */
 export interface Attempt {

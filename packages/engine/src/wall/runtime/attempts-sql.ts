@@ -4,18 +4,23 @@ import { dollarQuote } from '../../db/sql.ts';
  * Attempts on other tenants, and the sources that are blocked because of them. The tables are closed; the application reaches two functions, by which it
  * records an attempt and asks whether sources that it names are blocked.
  *
- * Threat model: the application's role may run any SQL, so it can make attempts up, and so have an address blocked that is somebody else's. That is bounded (so
- * many automatic blocks a day, each for a limited time, never an exempt network), seen (`attempts list` and the alert show them) and lifted by `attempts unblock`. It
- * cannot fill the database, keep others from recording, read what is recorded, or lift a block.
+ * Both tables are rings: when one is full the oldest rows give way, so a flood ends neither recording nor blocking. A row's number comes from a
+ * sequence, which no snapshot hides, so how full the ring is need not be counted, and holds in every isolation level. What gave way is
+ * told by a row of its own (`gone`).
+ *
+ * Threat model: the application's role may run any SQL, so it can make attempts up, and so have an address blocked that is somebody else's, or push out
+ * what was recorded before. That is bounded (so many automatic blocks at a time, each for a limited time, never an exempt network), seen (`attempts list` and the
+ * alert show the attempts, and how many gave way) and lifted by `attempts unblock`. It cannot fill the database, keep others from recording, or read what is recorded.
  */
 export const attemptLimits = {
   /** Records of one source in a minute; what comes after is counted in one more. */
   perSourceMinute: 10,
-  /** Records in a day; after them one of each source and minute, and after `rowsPerDay` one for all. */
-  detailsPerDay: 5_000,
-  rowsPerDay: 10_000,
-  /** Automatic blocks in a day. */
-  blocksPerDay: 500,
+  /** Records; made-up sources by 83 a second push out what is ten minutes old. A full record is 4 KiB, an ordinary one 300 bytes. */
+  rowsMax: 50_000,
+  /** One record in so many looks for what has to give way: each look passes what gave way since the last VACUUM. */
+  makesRoomEvery: 20,
+  /** Automatic blocks; each look-up of a source compares it with those in force. */
+  blocksMax: 1_000,
   daysKept: 30,
   /** Old rows that one record takes along. */
   purgedAtOnce: 100,
@@ -37,7 +42,7 @@ export function attemptsSql(): string[] {
   at timestamptz not null,
   last_at timestamptz not null,
   times bigint not null,
-  kind text not null check (kind in ('tenant', 'unit', 'row', 'more')),
+  kind text not null,
   source cidr,
   route text,
   actor text,
@@ -45,7 +50,14 @@ export function attemptsSql(): string[] {
   claimed text,
   request_id text
 )`,
+    // The function alone writes, and knows more kinds than the constraint that was here.
+    `do ${dollarQuote(`begin
+  if exists (select from pg_catalog.pg_constraint c where c.conrelid = 'partywall.attempts'::pg_catalog.regclass and c.conname = 'attempts_kind_check') then
+    alter table partywall.attempts drop constraint attempts_kind_check;
+  end if;
+end`)}`,
     'create index if not exists attempts_at on partywall.attempts (at)',
+    `create index if not exists attempts_source on partywall.attempts ((${sourceKey('source')}), at)`,
     // A row for each source: when it was blocked last, and until when.
     `create table if not exists partywall.attempt_blocks (
   source cidr primary key,
@@ -57,6 +69,7 @@ export function attemptsSql(): string[] {
   told boolean not null
 )`,
     'create index if not exists attempt_blocks_until on partywall.attempt_blocks (until)',
+    'create index if not exists attempt_blocks_automatic on partywall.attempt_blocks (blocked_at) where blocked_by is null',
     `create table if not exists partywall.attempt_settings (
   only_one boolean primary key default true check (only_one),
   threshold integer not null default 5 check (threshold between 0 and 1000),
@@ -71,19 +84,39 @@ export function attemptsSql(): string[] {
   ];
 }
 
+/** What an index finds attempts of unknown source by too. */
+function sourceKey(source: string): string {
+  return `coalesce(${source}, '0.0.0.0/0'::cidr)`;
+}
+
 const text = (member: string): string => `regexp_replace(left(attempt ->> '${member}', ${attemptLimits.textCharacters}), '[[:cntrl:]]', ' ', 'g')`;
-const rowsSince = (since: string, most: number): string =>
-  `(select count(*) from (select from partywall.attempts a where a.at > moment - ${since} limit ${most}) c)`;
+
+/** Leaves undone what another session is at, or has changed since this transaction's snapshot. */
+const unlessTaken = (statements: string): string => `begin
+    ${statements}
+  exception when lock_not_available or serialization_failure then
+    null;
+  end;`;
+
+/** Counts in the row of this kind and source of the last minute, or in a new one. */
+const countIn = (kind: 'more' | 'gone', source: string, times: string): string => `counter := null;
+    ${unlessTaken(`update partywall.attempts u set times = u.times + ${times}, last_at = moment where u.id = (
+      select a.id from partywall.attempts a where ${sourceKey('a.source')} = ${sourceKey(source)} and a.at > moment - interval '1 minute' and a.kind = '${kind}'
+      order by a.at desc limit 1 for update skip locked) returning u.id into counter;`)}
+    if counter is null then
+      insert into partywall.attempts (at, last_at, times, kind, source) values (moment, moment, ${times}, '${kind}', ${source}) returning id into placed;
+    end if;`;
 
 /**
  * Records an attempt and returns for how many seconds its source is blocked, NULL where it is not. One address counts as itself, one of IPv6 with its whole /64,
  * which is what one customer has.
  *
  * Nothing here waits for another session but the insert of the same block, and that for 200 ms: whoever keeps a transaction open after calling it keeps
- * nobody from recording.
+ * nobody from recording. Every statement reads a bounded part of an index.
  */
 function recordSql(): string {
-  const { perSourceMinute, detailsPerDay, rowsPerDay, blocksPerDay, daysKept, purgedAtOnce, timesMax } = attemptLimits;
+  const { perSourceMinute, rowsMax, makesRoomEvery, blocksMax, daysKept, purgedAtOnce, timesMax } = attemptLimits;
+  const oldest = (rows: string, order: string): string => `${rows} order by ${order} limit ${purgedAtOnce} for update skip locked`;
   return `create or replace function partywall.record_attempt(attempt jsonb) returns integer language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as ${dollarQuote(`declare
   moment timestamptz := clock_timestamp();
@@ -91,6 +124,9 @@ set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as ${dollarQuot
   rules partywall.attempt_settings;
   said bigint := case when attempt ->> 'times' ~ '^\\d{1,4}$' then least(greatest((attempt ->> 'times')::bigint, 1), ${timesMax}) else 1 end;
   what text := case when attempt ->> 'kind' in ('unit', 'row') then attempt ->> 'kind' else 'tenant' end;
+  placed bigint;
+  counter bigint;
+  gone bigint;
   since timestamptz;
   counted bigint;
 begin
@@ -99,24 +135,24 @@ begin
   exception when data_exception then
     origin := null;
   end;
-  delete from partywall.attempts d where d.id in (
-    select a.id from partywall.attempts a where a.at < moment - interval '${daysKept} days' order by a.at limit ${purgedAtOnce} for update skip locked);
-  delete from partywall.attempt_blocks d where d.source in (
-    select b.source from partywall.attempt_blocks b where b.until < moment - interval '${daysKept} days' order by b.until limit ${purgedAtOnce} for update skip locked);
-  if (select count(*) from partywall.attempts a where a.at > moment - interval '1 minute' and a.source is not distinct from origin) < ${perSourceMinute}
-     and ${rowsSince("interval '1 day'", detailsPerDay)} < ${detailsPerDay} then
+  ${unlessTaken(`delete from partywall.attempts d where d.id in (
+      ${oldest(`select a.id from partywall.attempts a where a.at < moment - interval '${daysKept} days'`, 'a.at')});
+    delete from partywall.attempt_blocks d where d.source in (
+      ${oldest(`select b.source from partywall.attempt_blocks b where b.until < moment - interval '${daysKept} days'`, 'b.until')});`)}
+  if (select count(*) from (select from partywall.attempts a where ${sourceKey('a.source')} = ${sourceKey('origin')} and a.at > moment - interval '1 minute'
+        and a.kind <> 'gone' limit ${perSourceMinute}) c) < ${perSourceMinute} then
     insert into partywall.attempts (at, last_at, times, kind, source, route, actor, tenant, claimed, request_id)
-      values (moment, moment, said, what, origin, ${text('route')}, ${text('actor')}, ${text('tenant')}, ${text('claimed')}, ${text('requestId')});
+      values (moment, moment, said, what, origin, ${text('route')}, ${text('actor')}, ${text('tenant')}, ${text('claimed')}, ${text('requestId')})
+      returning id into placed;
   else
-    if ${rowsSince("interval '1 day'", rowsPerDay)} >= ${rowsPerDay} then
-      origin := null;
-    end if;
-    update partywall.attempts u set times = u.times + said, last_at = moment where u.id = (
-      select a.id from partywall.attempts a where a.kind = 'more' and a.source is not distinct from origin
-        and a.at > moment - (case when origin is null then interval '1 day' else interval '1 minute' end)
-      order by a.at desc limit 1 for update skip locked);
-    if not found and (origin is not null or ${rowsSince("interval '1 day'", rowsPerDay + 100)} < ${rowsPerDay + 100}) then
-      insert into partywall.attempts (at, last_at, times, kind, source) values (moment, moment, said, 'more', origin);
+    ${countIn('more', 'origin', 'said')}
+  end if;
+  if placed % ${makesRoomEvery} = 0 then
+    ${unlessTaken(`with gone_now as (delete from partywall.attempts d where d.id in (
+        ${oldest(`select a.id from partywall.attempts a where a.id <= placed - ${rowsMax}`, 'a.id')}) returning d.times)
+      select sum(g.times) into gone from gone_now g;`)}
+    if gone > 0 then
+    ${countIn('gone', 'null', 'gone')}
     end if;
   end if;
 
@@ -125,19 +161,21 @@ begin
     return null;
   end if;
   since := greatest(moment - make_interval(mins => rules.window_minutes), (select b.until from partywall.attempt_blocks b where b.source = origin and b.until <= moment));
-  counted := (select sum(a.times) from partywall.attempts a where a.source = origin and a.last_at > since and a.at > since - interval '1 minute');
+  -- No row stands for less than one attempt, so as many rows as the threshold say enough.
+  counted := (select sum(r.times) from (select a.times from partywall.attempts a where ${sourceKey('a.source')} = origin and a.at > since - interval '1 minute'
+    and a.last_at > since order by a.at desc limit rules.threshold) r);
   -- A block that is in force is left alone: to look at it by an insert would lock it against the operator who lifts it.
-  if counted >= rules.threshold and not exists (select from partywall.attempt_blocks b where b.source = origin and b.until > moment)
-     and (select count(*) from (select from partywall.attempt_blocks b where b.blocked_by is null and b.blocked_at > moment - interval '1 day' limit ${blocksPerDay}) b)
-       < ${blocksPerDay} then
-    begin
-      insert into partywall.attempt_blocks as b (source, blocked_at, until, attempts, told)
+  if counted >= rules.threshold and not exists (select from partywall.attempt_blocks b where b.source = origin and b.until > moment) then
+    ${unlessTaken(`insert into partywall.attempt_blocks as b (source, blocked_at, until, attempts, told)
         values (origin, moment, moment + make_interval(mins => rules.block_minutes), counted, false)
         on conflict (source) do update set blocked_at = excluded.blocked_at, until = excluded.until, attempts = excluded.attempts, blocked_by = null, reason = null,
-          told = false where b.until <= excluded.blocked_at;
-    exception when lock_not_available then
-      null; -- another session is blocking it
-    end;
+          told = false where b.until <= excluded.blocked_at;`)}
+    ${unlessTaken(`delete from partywall.attempt_blocks d where d.source in (
+      ${oldest(
+        `select b.source from partywall.attempt_blocks b where b.blocked_by is null and b.blocked_at <= (
+        select n.blocked_at from partywall.attempt_blocks n where n.blocked_by is null order by n.blocked_at desc offset ${blocksMax} limit 1)`,
+        'b.blocked_at',
+      )});`)}
   end if;
   return (select ceil(extract(epoch from max(b.until) - moment))::integer from partywall.attempt_blocks b where b.source >>= origin and b.until > moment);
 end`)}`;
