@@ -7,7 +7,7 @@ import { quoted, type TableName } from '../model/table-name.ts';
 import { registryCheck } from '../verify/data-checks.ts';
 import { orphanChecks } from '../wall/operations-sql.ts';
 import type { WantedTable } from '../wall/shape.ts';
-import { readWanted } from './set-mode.ts';
+import { readWanted } from './follow-tables.ts';
 
 /** What the rows of one table say. */
 export interface TableIntegrity {

@@ -57,19 +57,18 @@ export function planChange(before: readonly Mode[], change: RolloutChange): Mode
   return { set, removed, after, reasons: reasonsOf(change, removed, after) };
 }
 
-/** Statements that carry the plan out; a table's row goes with the step that closes the table. */
+/** Statements that carry the plan out. */
 export function modeStatements(plan: ModePlan, by: { readonly name: string; readonly reason: string | undefined }): string[] {
   const reason = by.reason === undefined ? 'null' : literal(by.reason);
-  const isMode = (row: Mode): boolean => row.scope !== 'table';
-  return [...plan.removed.filter(isMode).map(removeMode), ...plan.set.filter(isMode).map((row) => setMode(row, { name: by.name, reason }))];
+  return [...plan.removed.map(removeMode), ...plan.set.map((row) => setMode(row, { name: by.name, reason }))];
 }
 
-export function removeMode({ scope, target }: Mode): string {
+function removeMode({ scope, target }: Mode): string {
   return `delete from partywall.rollout where scope = ${literal(scope)} and target = ${literal(target)}`;
 }
 
 /** @param by `reason` is SQL */
-export function setMode({ scope, target, mode }: Mode, by: { readonly name: string; readonly reason: string }): string {
+function setMode({ scope, target, mode }: Mode, by: { readonly name: string; readonly reason: string }): string {
   return `insert into partywall.rollout (scope, target, mode, changed_by, reason) values (${literal(scope)}, ${literal(target)}, ${literal(mode)}, ${literal(by.name)}, ${by.reason})
 on conflict (scope, target) do update set mode = excluded.mode, changed_at = now(), changed_by = excluded.changed_by, reason = excluded.reason`;
 }

@@ -1,4 +1,4 @@
-import { columnOf } from '../catalog/catalog.ts';
+import { columnOf, type Relation } from '../catalog/catalog.ts';
 import { ident, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { partsOf, quoted, type TableName } from '../model/table-name.ts';
@@ -7,8 +7,9 @@ import { setFact } from '../wall/facts.ts';
 import { isWallName, lastTriggerName } from '../wall/names.ts';
 import { observePolicyName, rolloutTablesFact } from '../wall/runtime/rollout-sql.ts';
 import type { WantedTable, WantedWall } from '../wall/shape.ts';
+import { bindUnitPolicy, liveUnitPolicies } from '../wall/unit-policies.ts';
 
-/** Statements on one table, carried out in one transaction. */
+/** Statements on one table, carried out in one transaction. Each can be carried out twice: another change of the modes may do the same at this moment. */
 export interface TableStep {
   readonly table: TableName;
   readonly title: string;
@@ -48,16 +49,25 @@ export function triggerSteps(model: TenancyModel, wanted: WantedWall, observing:
   });
 }
 
-/** Opens a table to the application, whatever tenant it is in: a second permissive policy, which verify names. */
-export function openTable(table: TableName, model: TenancyModel): string[] {
+/** Opens a table to the application, whatever tenant and unit it is in: a second permissive policy, which verify names, and nobody is asked for a unit. */
+export function openTable(relation: Relation, model: TenancyModel): string[] {
   return [
-    ...closeTable(table),
-    `create policy ${observePolicyName} on ${quoted(table)} as permissive for all to ${ident(model.roles.app)} using (true) with check (true)`,
+    dropPolicy(relation),
+    ...unitPolicies(relation, model.roles.system),
+    `create policy ${observePolicyName} on ${quoted(relation.table)} as permissive for all to ${ident(model.roles.app)} using (true) with check (true)`,
   ];
 }
 
-export function closeTable(table: TableName): string[] {
-  return [`drop policy if exists ${observePolicyName} on ${quoted(table)}`];
+export function closeTable(relation: Relation): string[] {
+  return [dropPolicy(relation), ...unitPolicies(relation, 'public')];
+}
+
+function dropPolicy({ table }: Relation): string {
+  return `drop policy if exists ${observePolicyName} on ${quoted(table)}`;
+}
+
+function unitPolicies(relation: Relation, role: string): string[] {
+  return liveUnitPolicies(relation).map(({ name }) => bindUnitPolicy(quoted(relation.table), name, role));
 }
 
 /** The target of a table's mode, which processes compare: schema and name as they are. */
@@ -81,7 +91,7 @@ function writeTriggers({ relation, column }: WantedTable, model: TenancyModel, w
     const name = lastTriggerName('observe', relation.name, relation.schema, event, when);
     return {
       name,
-      statement: `create trigger ${ident(name)} after ${event} on ${quoted(relation.table)} for each row when (${when}) execute function partywall.observe_write()`,
+      statement: `create or replace trigger ${ident(name)} after ${event} on ${quoted(relation.table)} for each row when (${when}) execute function partywall.observe_write()`,
     };
   });
 }

@@ -11,7 +11,7 @@ import { isWallName, wallName } from './names.ts';
 import type { WallStep } from './plan.ts';
 import { childrenOf, inSchema, transaction, uniqueIndexSteps } from './plan-expand.ts';
 import { recordReplaced } from './replaced.ts';
-import { observePolicyName } from './runtime/rollout-sql.ts';
+import { observePolicyName, unitPoliciesFor } from './runtime/rollout-sql.ts';
 import { sameExpression, tenantColumn, tenantDefault, type WantedTable, type WantedWall } from './shape.ts';
 import { isBuiltUnderLock, usingClause } from './shape-keys.ts';
 import { createUnitPolicy, isUnitPolicy } from './unit-policies.ts';
@@ -29,7 +29,7 @@ export function planContract(model: TenancyModel, catalog: Catalog, wanted: Want
     ...tables.flatMap((table) => notNullSteps(table, wanted)),
     ...tables.flatMap((table) => rootKeySteps(model, catalog, table)),
     ...tables.flatMap((table) => table.foreignKeys.flatMap((key) => foreignKeySteps(catalog, table, key))),
-    ...tables.flatMap(policySteps),
+    ...tables.flatMap((table) => policySteps(model, table)),
     ...deriveSteps(catalog),
     ...viewSteps(catalog, wanted),
     ...tables.flatMap((table) => uniqueSteps(catalog, table)),
@@ -101,8 +101,9 @@ function isConstant(expression: string | undefined): boolean {
   return expression !== undefined && /^\(?(?:'(?:[^']|'')*'(?:::[\w ]+(?:\(\d+\))?)?|-?\d+(?:::\w+)?)\)?$/.test(expression);
 }
 
-function policySteps(table: WantedTable): WallStep[] {
+function policySteps(model: TenancyModel, table: WantedTable): WallStep[] {
   const { relation, policy, unit } = table;
+  const units = unitPoliciesFor(relation, model);
   const name = quoted(relation.table);
   const live = relation.policies.find((candidate) => candidate.name === policy.name);
   const right =
@@ -112,7 +113,7 @@ function policySteps(table: WantedTable): WallStep[] {
     sameExpression(live.using, policy.stored) &&
     sameExpression(live.check, policy.stored);
   const missing = (unit?.policies ?? []).filter(
-    (wanted) => !relation.policies.some((candidate) => candidate.name === wanted.name && isUnitPolicy(candidate, wanted)),
+    (wanted) => !relation.policies.some((candidate) => candidate.name === wanted.name && isUnitPolicy(candidate, wanted, units)),
   );
   const keeps = (candidate: Policy): boolean =>
     (candidate.name === policy.name && right) ||
@@ -134,7 +135,7 @@ function policySteps(table: WantedTable): WallStep[] {
         ...(isFirst && before !== '' ? [recordReplaced({ table: relation.table, name: 'row level security', kind: 'row security', definition: before })] : []),
         ...stale.map((candidate) => `drop policy ${ident(candidate.name)} on ${name}`),
         ...(right ? [] : [`create policy ${ident(policy.name)} on ${name} using (${policy.expression}) with check (${policy.expression})`]),
-        ...missing.map((wanted) => createUnitPolicy(name, wanted)),
+        ...missing.map((wanted) => createUnitPolicy(name, wanted, units)),
         `alter table ${name} enable row level security`,
         `alter table ${name} force row level security`,
       ],

@@ -4,7 +4,7 @@ import { dollarQuote, ident, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
 import { noteQuarantineSql } from './facts.ts';
-import { type StepContext, withRetriedLocks } from './run-step.ts';
+import { type InTime, type StepContext, withRetriedLocks } from './run-step.ts';
 import type { WantedWall } from './shape.ts';
 import { rowsOf, troubleQuestions } from './trouble.ts';
 
@@ -24,7 +24,8 @@ export async function quarantine(
   wanted: WantedWall,
   context: Pick<StepContext, 'client' | 'quiet' | 'signal' | 'lockAttempts'>,
 ): Promise<ReadonlyMap<TableName, number>> {
-  return withRetriedLocks('taking rows aside', context, async (client) => {
+  const { client } = context;
+  return withRetriedLocks('taking rows aside', context, async (inTime) => {
     if (context.quiet) await client.query('set local session_replication_role = replica');
     for (const statement of quarantineSql) await client.query(statement);
     await client.query(
@@ -32,12 +33,11 @@ export async function quarantine(
     );
     for (const { table, kind, constraint, where } of troubleQuestions(model, catalog, wanted)) {
       const reason = constraint ? `${kind} by ${constraint}` : kind;
-      await client.query(
-        `insert into pg_temp.pw_aside select pw_row.tableoid, pw_row.ctid, ${literal(reason)}, 0 from ${rowsOf(table.relation)} pw_row where ${where} for update of pw_row on conflict do nothing`,
-      );
+      const choose = `insert into pg_temp.pw_aside select pw_row.tableoid, pw_row.ctid, ${literal(reason)}, 0 from ${rowsOf(table.relation)} pw_row where ${where} for update of pw_row on conflict do nothing`;
+      await inTime(() => client.query(choose));
     }
-    await addDependents(client, catalog);
-    return takeAside(client, catalog);
+    await addDependents(client, catalog, inTime);
+    return takeAside(client, catalog, inTime);
   });
 }
 
@@ -72,7 +72,7 @@ const quarantineSql = [
 ];
 
 /** Until nothing new is found: rows whose foreign key points at a row that goes. */
-async function addDependents(client: pg.ClientBase, catalog: Catalog): Promise<void> {
+async function addDependents(client: pg.ClientBase, catalog: Catalog, inTime: InTime): Promise<void> {
   for (let depth = 1; ; depth += 1) {
     let added = 0;
     for (const relation of catalog.relations.values()) {
@@ -80,12 +80,11 @@ async function addDependents(client: pg.ClientBase, catalog: Catalog): Promise<v
         const target = foreign && catalog.relations.get(foreign.table);
         if (!foreign || !target || inherited || !enforced) continue;
         const on = columns.map((column, at) => `pw_parent.${ident(foreign.columns[at] ?? '')} = pw_row.${ident(column)}`).join(' and ');
-        const result = await client.query(
-          `insert into pg_temp.pw_aside select pw_row.tableoid, pw_row.ctid, ${literal(`refers by ${name} to a row that was taken aside`)}, ${depth}
+        const choose = `insert into pg_temp.pw_aside select pw_row.tableoid, pw_row.ctid, ${literal(`refers by ${name} to a row that was taken aside`)}, ${depth}
            from ${rowsOf(relation)} pw_row join ${rowsOf(target)} pw_parent on ${on}
            join pg_temp.pw_aside aside on aside.relation = pw_parent.tableoid and aside.at = pw_parent.ctid and aside.depth = ${depth - 1}
-           for update of pw_row on conflict do nothing`,
-        );
+           for update of pw_row on conflict do nothing`;
+        const result = await inTime(() => client.query(choose));
         added += result.rowCount ?? 0;
       }
     }
@@ -97,7 +96,7 @@ async function addDependents(client: pg.ClientBase, catalog: Catalog): Promise<v
  * All images first, then all rows in one statement: foreign keys are checked at its end, so their order does not matter, and a cascade finds
  * nothing that is not in the quarantine.
  */
-async function takeAside(client: pg.ClientBase, catalog: Catalog): Promise<ReadonlyMap<TableName, number>> {
+async function takeAside(client: pg.ClientBase, catalog: Catalog, inTime: InTime): Promise<ReadonlyMap<TableName, number>> {
   const { rows } = await client.query<{ relation: number; count: number }>(
     'select relation::int8::float8 as relation, count(*)::int as count from pg_temp.pw_aside group by 1 order by min(depth), 1',
   );
@@ -118,7 +117,7 @@ async function takeAside(client: pg.ClientBase, catalog: Catalog): Promise<Reado
   );
   const deletions = relations.map(({ relation }, at) => `d${at} as (delete from only ${quoted(relation.table)} pw_row using ${aside(relation)} returning 1)`);
   const counts = relations.map((_, at) => `(select count(*)::int from d${at}) as d${at}`);
-  const gone = await client.query<Record<string, number>>(`with ${deletions.join(', ')} select ${counts.join(', ')}`);
+  const gone = await inTime(() => client.query<Record<string, number>>(`with ${deletions.join(', ')} select ${counts.join(', ')}`));
   const taken = new Map<TableName, number>();
   for (const [at, { relation, count }] of relations.entries()) {
     const deleted = gone.rows[0]?.[`d${at}`] ?? 0;

@@ -64,32 +64,36 @@ export async function runStep(step: WallStep, context: StepContext): Promise<voi
 
 async function runTransaction(step: WallStep, statements: readonly string[], context: StepContext): Promise<void> {
   const what = `${step.title}${step.table ? ` on ${step.table}` : ''}`;
-  await withRetriedLocks(what, context, async (client) => {
-    const begun = performance.now();
-    for (const statement of statements) {
-      const left = heldMaxMs - (performance.now() - begun);
-      if (left < lockTimeoutMs) await client.query(`set local lock_timeout = ${Math.max(1, Math.floor(left))}`);
-      await client.query(statement);
-    }
+  await withRetriedLocks(what, context, async (inTime) => {
+    for (const statement of statements) await inTime(() => context.client.query(statement));
   });
 }
+
+/** Sends a statement that waits for its locks no longer than what is left of `heldMaxMs`. */
+export type InTime = <Result>(send: () => Promise<Result>) => Promise<Result>;
 
 /**
  * Runs `work` in a transaction under the lock timeout, again and again until it gets its locks.
  *
+ * @param work sends each statement that may wait for a lock while it holds others by `inTime`
  * @throws PartywallError lock_not_acquired
  */
 export async function withRetriedLocks<Result>(
   what: string,
   { client, signal, lockAttempts = lockAttemptsDefault }: Pick<StepContext, 'client' | 'signal' | 'lockAttempts'>,
-  work: (client: pg.ClientBase) => Promise<Result>,
+  work: (inTime: InTime) => Promise<Result>,
 ): Promise<Result> {
   for (let attempt = 1; ; attempt += 1) {
     signal?.throwIfAborted();
-    await client.query('begin');
+    await client.query('begin isolation level read committed');
     try {
       await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
-      const result = await work(client);
+      const begun = performance.now();
+      const result = await work(async (send) => {
+        const left = heldMaxMs - (performance.now() - begun);
+        if (left < lockTimeoutMs) await client.query(`set local lock_timeout = ${Math.max(1, Math.floor(left))}`);
+        return send();
+      });
       await client.query('commit');
       return result;
     } catch (error) {

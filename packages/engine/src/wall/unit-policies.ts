@@ -100,20 +100,30 @@ export function unitBlockers(model: TenancyModel, catalog: Catalog, scoped: Scop
   });
 }
 
-/** Whether a policy does what is wanted, by whatever name. */
-export function isUnitPolicy(live: Policy, wanted: WantedUnitPolicy): boolean {
+/** Whether a policy does what is wanted, by whatever name. @param role whom it binds */
+export function isUnitPolicy(live: Policy, wanted: WantedUnitPolicy, role: string): boolean {
   return (
     !live.permissive &&
     live.command === wanted.command &&
-    live.roles.join() === 'public' &&
+    live.roles.join() === role &&
     sameExpression(live.using, wanted.using.stored) &&
     (wanted.check === undefined ? live.check === undefined : sameExpression(live.check, wanted.check.stored))
   );
 }
 
-export function createUnitPolicy(table: string, { name, command, using, check }: WantedUnitPolicy): string {
+/** @param role whom it binds; `public` is everybody */
+export function createUnitPolicy(table: string, { name, command, using, check }: WantedUnitPolicy, role: string): string {
   const checks = check === undefined ? '' : ` with check (${check.expression})`;
-  return `create policy ${ident(name)} on ${table} as restrictive for ${command} using (${using.expression})${checks}`;
+  return `create policy ${ident(name)} on ${table} as restrictive for ${command}${boundTo(role)} using (${using.expression})${checks}`;
+}
+
+/** Makes a unit's policy of a table bind another role; `public` is everybody. */
+export function bindUnitPolicy(table: string, name: string, role: string): string {
+  return `alter policy ${ident(name)} on ${table}${boundTo(role)}`;
+}
+
+function boundTo(role: string): string {
+  return ` to ${role === 'public' ? 'public' : ident(role)}`;
 }
 
 export function liveUnitPolicies(relation: Relation): Policy[] {

@@ -2,8 +2,10 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { createDatabase, type TestDatabase } from '../../../../test/support/database.ts';
 import { readCatalog } from '../../src/catalog/read-catalog.ts';
 import { planWall, stepSql, type WallStep } from '../../src/wall/plan.ts';
+import { quarantine } from '../../src/wall/quarantine.ts';
 import { runStep } from '../../src/wall/run-step.ts';
-import { apply, fixtureTemplate, onDatabase, testRoles, waitingForLock, withCatalogClient } from './databases.ts';
+import { wantedWall } from '../../src/wall/shape.ts';
+import { apply, fixtureTemplate, onDatabase, small, testRoles, waitingForLock, withCatalogClient } from './databases.ts';
 import { fixtureModel } from './fixture.ts';
 
 const roles = testRoles();
@@ -89,6 +91,40 @@ test('a step that works long between two locks gives way before a writer finds t
     }),
   );
   expect(await count(database, "contacts where name = 'patient'")).toBe(1);
+});
+
+test('taking rows aside gives way before a writer finds the deadlock, however long it works between two locks', async () => {
+  const { database, model: own } = await small(
+    roles,
+    'create table users (id int primary key, tenant_id int); insert into users values (1, null), (2, 1); create table visits (id int primary key, user_id int references users); insert into visits values (1, 1), (2, 2)',
+    { users: { scope: 'scoped', column: 'tenant_id' }, visits: { scope: 'platform' } },
+  );
+  await apply(database.url, own, 'expand');
+  const taking = () =>
+    onDatabase(database.url, async (client) => {
+      const catalog = await readCatalog(client);
+      return quarantine(own, catalog, wantedWall(own, catalog), { client, quiet: false, signal: undefined });
+    });
+  // Makes the table, then a slow machine of it: the images are written between the locks of the rows and those of their deletion.
+  await taking();
+  await database.query(`insert into users values (1, null); insert into visits values (1, 1);
+    create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.9); return null; end $$;
+    create trigger slow after insert on partywall.quarantine for each statement execute function slow()`);
+  await onDatabase(database.url, async (writer) => {
+    await writer.query('begin; lock table visits in share mode');
+    const took = taking();
+    await expect
+      .poll(
+        () => count(database, "pg_stat_activity where query like 'insert into partywall.quarantine%' and state = 'active' and datname = current_database()"),
+        { timeout: 10_000, interval: 5 },
+      )
+      .toBe(1);
+    // Waits for the row that is taken aside by whoever will want to delete from `visits`, which this one holds.
+    await writer.query('update users set tenant_id = 1 where id = 1');
+    await writer.query('commit');
+    expect(Object.fromEntries(await took)).toEqual({});
+  });
+  expect(await count(database, 'users where id = 1 and tenant_id = 1')).toBe(1);
 });
 
 describe('the backfill', () => {

@@ -1,5 +1,6 @@
 import type { Policy } from '../../catalog/catalog.ts';
 import { unitKeys } from '../../model/unit.ts';
+import { unitPoliciesFor } from '../../wall/runtime/rollout-sql.ts';
 import type { WantedTable } from '../../wall/shape.ts';
 import { isUnitPolicy } from '../../wall/unit-policies.ts';
 import { type Finding, finding } from '../finding.ts';
@@ -7,13 +8,13 @@ import type { StaticFacts } from './static-facts.ts';
 
 /** Tables whose rows belong to units: their restrictive policies, and the key that holds the unit. */
 export function unitTableRules(facts: StaticFacts): Finding[] {
-  return [...facts.wanted.tables.values()].flatMap((table) => [...unitPolicies(table), ...unitKey(table, facts)]);
+  return [...facts.wanted.tables.values()].flatMap((table) => [...unitPolicies(table, facts), ...unitKey(table, facts)]);
 }
 
 /** A policy of another name that does the same is as good; one of the name that does something else is worse than it looks. */
-function unitPolicies({ relation, unit }: WantedTable): Finding[] {
+function unitPolicies({ relation, unit }: WantedTable, { model }: StaticFacts): Finding[] {
   return (unit?.policies ?? []).flatMap((wanted) => {
-    if (relation.policies.some((policy) => isUnitPolicy(policy, wanted))) return [];
+    if (relation.policies.some((policy) => isUnitPolicy(policy, wanted, unitPoliciesFor(relation, model)))) return [];
     const named = relation.policies.find(({ name }) => name === wanted.name);
     const forWhat = wanted.command === 'all' ? '' : ` for ${wanted.command}`;
     return named

@@ -1,5 +1,7 @@
 import { latencyBucketsMs } from '@partywall/wall';
+import type { Relation } from '../../catalog/catalog.ts';
 import { dollarQuote, ident, literal } from '../../db/sql.ts';
+import type { TenancyModel } from '../../model/model.ts';
 import { type ContextForm, contextTenant } from '../context-sql.ts';
 import { gatesSql } from './gates-sql.ts';
 
@@ -29,6 +31,14 @@ export const observedState = 'PW020';
 
 /** The permissive policy that opens one table to the application while the rest is enforced. */
 export const observePolicyName = 'partywall_observe';
+
+/**
+ * Whom the policies of units on a table bind: everybody, and on a table that is open nobody, which is the system role, whom no policy binds. They are
+ * restrictive, so that beside an open policy they would go on to narrow what is seen.
+ */
+export function unitPoliciesFor(table: Pick<Relation, 'policies'>, { roles }: TenancyModel): string {
+  return table.policies.some(({ name }) => name === observePolicyName) ? roles.system : 'public';
+}
 
 /** Fact with the walled tables and their tenant columns, as the last change of a mode found them: `[{schema, name, column}]`. */
 export const rolloutTablesFact = 'rollout_tables';
