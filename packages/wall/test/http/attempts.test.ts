@@ -314,6 +314,22 @@ describe('a flood', () => {
     expect(await crossTenantAttempts({ pool, trustedProxies: [], onTrouble: (error) => trouble.push(error) }).blockedSeconds(request)).toBeGreaterThan(0);
   });
 
+  test('is counted in a transaction whose snapshot is older than the record that counts', async () => {
+    await database.query('update partywall.attempt_settings set threshold = 0');
+    const from = address();
+    for (let at = 0; at < 15; at += 1) await record({ source: from });
+    const other = await wall.client();
+    await other.query('begin isolation level repeatable read');
+    await other.query('select');
+    await record({ source: from });
+    await other.query('select partywall.record_attempt($1)', [JSON.stringify({ source: from })]);
+    await other.query('commit');
+    expect((await rowsOf(from)).slice(attemptLimits.perSourceMinute).map(({ kind, times }) => [kind, times])).toEqual([
+      ['more', '6'],
+      ['more', '1'],
+    ]);
+  });
+
   test('of more sources than can wait is told of once', async () => {
     const attempts = crossTenantAttempts({ pool, trustedProxies: [], onTrouble: (error) => trouble.push(error) });
     const told = { kind: 'tenant', actor: 'mallory', tenant: tenant(1), claimed: tenant(2) } as const;
