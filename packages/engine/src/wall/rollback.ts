@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { type Catalog, columnOf, type Relation } from '../catalog/catalog.ts';
 import { readCatalog } from '../catalog/read-catalog.ts';
 import { connect, sqlState } from '../db/connect.ts';
-import { ident } from '../db/sql.ts';
+import { ident, literal } from '../db/sql.ts';
 import { PartywallError } from '../errors.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
@@ -16,6 +16,7 @@ import { refuseUnprivileged } from './privileges.ts';
 import { forget, replacedThings } from './replaced.ts';
 import { restoreSteps } from './restore.ts';
 import { prepareSession, runStep } from './run-step.ts';
+import { observePolicyName, observingFact } from './runtime/rollout-sql.ts';
 import { tenantDefault, type WantedTable, type WantedWall, wantedWall } from './shape.ts';
 
 /**
@@ -102,7 +103,7 @@ export function planRollback(model: TenancyModel, catalog: Catalog, to: Rollback
       ]),
     );
   }
-  return to === 'expanded' ? steps : [...steps, ...removeSteps(model, catalog)];
+  return [...steps, ...(to === 'expanded' ? watchSteps(catalog) : removeSteps(model, catalog))];
 }
 
 function openSteps(catalog: Catalog): WallStep[] {
@@ -127,10 +128,34 @@ function openSteps(catalog: Catalog): WallStep[] {
         ...(replaced?.definition.includes('forced') ? [] : [`alter table ${name} no force row level security`]),
         ...(replaced?.definition.includes('enabled') ? [] : [`alter table ${name} disable row level security`]),
         ...(replaced ? [forget(replaced)] : []),
+        ...(ours.some(({ name }) => name === observePolicyName) ? [removeTableMode(relation)] : []),
       ]),
     );
   }
   return steps;
+}
+
+/**
+ * The modes of tenants stay, and what they need: an application that is observed goes on as it is, where without a mode its processes would begin to
+ * refuse what has no context. Where nobody is observed, writes were logged for tables that were open, and none is any more.
+ */
+function watchSteps(catalog: Catalog): WallStep[] {
+  if (isObserving(catalog)) return [];
+  return [...catalog.relations.values()].flatMap((relation) => {
+    const triggers = relation.isPartition ? [] : relation.triggers.filter(({ name }) => isWallName(name, ['observe']));
+    if (triggers.length === 0) return [];
+    const drops = triggers.map(({ name }) => `drop trigger if exists ${ident(name)} on ${quoted(relation.table)}`);
+    return [step(`rollback/watch/${relation.table}`, relation.table, 'stop logging writes', 'nobody is observed', drops)];
+  });
+}
+
+function isObserving(catalog: Catalog): boolean {
+  return catalog.runtime?.facts?.[observingFact] === true;
+}
+
+/** With the policy that opened the table; a table that is not walled cannot be open. */
+function removeTableMode({ schema, name }: Relation): string {
+  return `delete from partywall.rollout where scope = 'table' and target = ${literal(`${schema}.${name}`)}`;
 }
 
 /** New rows get their tenant from their parent again, or need none; the context's default would refuse an application without one. */
@@ -251,6 +276,11 @@ function whatStays(model: TenancyModel, catalog: Catalog, to: RollbackOptions['t
   stays.push('revoked grants and default privileges: they reached around the wall and are not given back');
   if (catalog.runtime.facts?.['quarantined'] !== undefined || catalog.runtime.keyType === undefined)
     stays.push('partywall.quarantine: rows taken aside, the only copy of them');
+  if (to === 'expanded' && isObserving(catalog)) {
+    stays.push(
+      'modes of the roll-out, and the triggers that log what the wall would refuse: without a mode processes refuse what has no context; `partywall rollout enforce` ends both',
+    );
+  }
   if (to === 'expanded') stays.push('tenant columns with their values, keys, indexes, schema partywall: a later contract starts from here');
   if (model.bootstrap !== undefined)
     stays.push('no default tenant: a bootstrap default does not come back, because every row written without a tenant would belong to it');

@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from 'vitest';
 import { createDatabase, suffix } from '../../../../test/support/database.ts';
-import { applyWall, changeRollout, connect, parseModel, rollbackWall } from '../../src/index.ts';
+import { applyWall, changeRollout, connect, parseModel, type RolloutChange, readModes, rollbackWall } from '../../src/index.ts';
 
 const database = await createDatabase();
 await database.query(`create table tenants (id bigint primary key);
@@ -31,6 +31,36 @@ async function left(): Promise<string[]> {
   );
   return rows.map(({ name }) => name);
 }
+
+test('taken down to expanded, tables that were open have no mode and are not watched, and who is observed stays so, which is said', async () => {
+  for (const phase of ['expand', 'contract'] as const) await applyWall({ url: database.url, model, phase, skipGate: true });
+  const client = await connect(database.url, { purpose: 'test' });
+  const change = (wanted: RolloutChange) => changeRollout(client, { model, change: wanted, actor });
+  const modes = async () => (await readModes(client)).map(({ scope, target, mode }) => `${scope} ${target} ${mode}`);
+  const says = (stays: readonly string[]) => stays.filter((line) => line.startsWith('modes of the roll-out'));
+  try {
+    await change({ scope: 'all', mode: 'enforce' });
+    await change({ scope: 'table', table: 'public.notes', mode: 'observe' });
+    expect((await left()).length).toBeGreaterThanOrEqual(10);
+    const plan = await rollbackWall({ url: database.url, model, to: 'expanded', dryRun: true });
+    expect(plan.steps.map(({ id }) => id)).toEqual(expect.arrayContaining(['rollback/policy/public.notes', 'rollback/watch/public.notes']));
+    const ended = await rollbackWall({ url: database.url, model, to: 'expanded' });
+    expect([ended.applied, says(ended.stays), await left(), await modes()]).toEqual([plan.steps.map(({ id }) => id), [], [], ['all  enforce']]);
+
+    await applyWall({ url: database.url, model, phase: 'contract', skipGate: true });
+    await change({ scope: 'percent', percent: 10 });
+    await change({ scope: 'table', table: 'public.notes', mode: 'observe' });
+    const watched = (await left()).filter((name) => name !== 'partywall_observe');
+    expect(says((await rollbackWall({ url: database.url, model, to: 'expanded', dryRun: true })).stays)).toHaveLength(1);
+    expect(says((await rollbackWall({ url: database.url, model, to: 'expanded' })).stays)).toHaveLength(1);
+    expect([await left(), await modes()]).toEqual([watched, ['all  observe', 'percent 10 enforce']]);
+    await change({ scope: 'all', mode: 'enforce' });
+    expect(await left()).toEqual([]);
+  } finally {
+    await client.end();
+  }
+  await rollbackWall({ url: database.url, model, to: 'nothing' });
+});
 
 test('a wall without a control plane, with partitions, is observed before contract and after, and taken down whole while it is', async () => {
   await applyWall({ url: database.url, model, phase: 'expand' });
