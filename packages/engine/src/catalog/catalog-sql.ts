@@ -131,7 +131,24 @@ const functionTables = 'from pg_catalog.pg_proc p join pg_catalog.pg_namespace n
 
 export const functionsSql = `select ${functionColumns} ${functionTables} where ${userSchema} order by n.nspname, p.proname, p.oid`;
 
-export const runtimeFunctionsSql = `select ${functionColumns} ${functionTables} where n.nspname = 'partywall' order by p.proname, p.oid`;
+export const runtimeFunctionsSql = `select ${functionColumns}, oidvectortypes(p.proargtypes) as types, pg_get_function_arguments(p.oid) as declared,
+  pg_get_function_result(p.oid) as result, p.proisstrict as strict
+${functionTables} where n.nspname = 'partywall' order by p.proname, p.oid`;
+
+const relationAcl = `coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))
+    || array(select unnest(a.attacl) from pg_catalog.pg_attribute a where a.attrelid = c.oid and not a.attisdropped)`;
+
+export const runtimeRelationsSql = `select c.relname as name, pg_get_userbyid(c.relowner)::text as owner,
+  case c.relkind when 'r' then 'table' when 'p' then 'partitioned' when 'v' then 'view' when 'm' then 'matview' when 'S' then 'sequence' else 'foreign' end as kind,
+  ${grants(relationAcl, 'c.relowner')} as grants, c.relrowsecurity or c.relforcerowsecurity as rls,
+  coalesce((select json_agg(r.rulename order by r.rulename) from pg_catalog.pg_rewrite r where r.ev_class = c.oid and r.rulename <> '_RETURN'), '[]'::json) as rules,
+  coalesce((select json_agg(json_build_object('name', t.tgname, 'function', fn.nspname || '.' || f.proname, 'enabled', ${enabled('t.tgenabled')},
+      'definition', pg_get_triggerdef(t.oid)) order by t.tgname)
+    from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid join pg_catalog.pg_namespace fn on fn.oid = f.pronamespace
+    where t.tgrelid = c.oid and not t.tgisinternal), '[]'::json) as triggers,
+  coalesce((select json_agg(i.inhrelid::regclass::text) from pg_catalog.pg_inherits i where i.inhparent = c.oid), '[]'::json) as children
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'partywall' and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') order by c.relname`;
 
 /** By names in the catalogs and not by `to_regclass`, which fails for a role without USAGE on the schema. */
 export const runtimeStateSql = `select pg_get_userbyid(n.nspowner)::text as owner,
@@ -173,7 +190,8 @@ export const defaultPrivilegesSql = `select pg_get_userbyid(d.defaclrole)::text 
 from pg_catalog.pg_default_acl d left join pg_catalog.pg_namespace n on n.oid = d.defaclnamespace order by 1, 2 nulls first, 3`;
 
 export const serverObjectsSql = `select
-  coalesce((select json_agg(json_build_object('name', e.evtname, 'event', e.evtevent, 'function', n.nspname || '.' || p.proname, 'enabled', ${enabled('e.evtenabled')}) order by e.evtname)
+  coalesce((select json_agg(json_build_object('name', e.evtname, 'event', e.evtevent, 'function', n.nspname || '.' || p.proname, 'enabled', ${enabled('e.evtenabled')},
+      'tags', coalesce(to_json(e.evttags), '[]'::json)) order by e.evtname)
     from pg_catalog.pg_event_trigger e join pg_catalog.pg_proc p on p.oid = e.evtfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace), '[]'::json) as "eventTriggers",
   coalesce((select json_agg(json_build_object('name', e.extname, 'schema', n.nspname, 'version', e.extversion) order by e.extname)
     from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace), '[]'::json) as extensions,

@@ -226,6 +226,8 @@ export interface EventTrigger {
   readonly event: string;
   readonly function: string;
   readonly enabled: 'origin' | 'disabled' | 'replica' | 'always';
+  /** Commands that it is for; empty: all. */
+  readonly tags: readonly string[];
 }
 
 export interface Runtime {
@@ -233,9 +235,38 @@ export interface Runtime {
   /** Type of `partywall.registry.tenant_id`. */
   readonly keyType: string | undefined;
   /** Functions of schema `partywall`. */
-  readonly functions: readonly DatabaseFunction[];
+  readonly functions: readonly RuntimeFunction[];
+  /** Tables, views and sequences of schema `partywall`. */
+  readonly relations: readonly RuntimeRelation[];
   /** Rows of `partywall.facts` by name; undefined when the reading role may not see them. */
   readonly facts: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** A function with what the wall's own are compared by. */
+export interface RuntimeFunction extends DatabaseFunction {
+  /** Types of the arguments without names: `text, bigint`. */
+  readonly types: string;
+  /** The arguments as declared, with defaults: `tenant text, unit text DEFAULT NULL::text`. */
+  readonly declared: string;
+  readonly result: string;
+  /** Returns NULL for a NULL argument, without being run. */
+  readonly strict: boolean;
+}
+
+export interface RuntimeRelation {
+  readonly name: string;
+  readonly kind: RelationKind | 'sequence';
+  readonly owner: string;
+  /** Also those on single columns. */
+  readonly grants: readonly Grant[];
+  /** Row level security, forced or not. */
+  readonly rls: boolean;
+  /** Rewrite rules other than a view's own. */
+  readonly rules: readonly string[];
+  /** Without those of constraints. */
+  readonly triggers: readonly Trigger[];
+  /** Relations that inherit from it: their rows are read as its own. */
+  readonly children: readonly string[];
 }
 
 /** The column of that name. */

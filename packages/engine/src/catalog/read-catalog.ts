@@ -11,6 +11,8 @@ import type {
   Relation,
   Role,
   Runtime,
+  RuntimeFunction,
+  RuntimeRelation,
   Schema,
   Sequence,
   Trigger,
@@ -115,9 +117,10 @@ async function read(client: pg.ClientBase): Promise<Catalog> {
 async function readRuntime(rows: <Row>(text: string) => Promise<Row[]>): Promise<Runtime | undefined> {
   const [state] = await rows<{ owner: string; keyType?: string; factsReadable: boolean }>(sql.runtimeStateSql);
   if (!state) return undefined;
-  const functions = await rows<DatabaseFunction>(sql.runtimeFunctionsSql);
+  const functions = await rows<RuntimeFunction>(sql.runtimeFunctionsSql);
+  const relations = await rows<RuntimeRelation>(sql.runtimeRelationsSql);
   const [facts] = state.factsReadable ? await rows<{ facts: Record<string, unknown> }>(sql.runtimeFactsSql) : [];
-  return { owner: state.owner, keyType: state.keyType, functions, facts: facts?.facts };
+  return { owner: state.owner, keyType: state.keyType, functions, relations, facts: facts?.facts };
 }
 
 function toConstraint({ foreign, ...row }: ConstraintRow): OfRelation<Constraint> {

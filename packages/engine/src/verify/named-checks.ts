@@ -1,9 +1,8 @@
-import type { Relation } from '../catalog/catalog.ts';
+import type { Catalog, Relation } from '../catalog/catalog.ts';
 import type { WantedWall } from '../wall/shape.ts';
 import type { AttackResult } from './attack/attack-result.ts';
 import type { Finding } from './finding.ts';
 import type { FindingRuleId } from './rules/rules.ts';
-import type { ServerFacts } from './server-facts.ts';
 import { topTables } from './static/static-facts.ts';
 
 /** One line of the isolation suite that the property portal's runbook prints. */
@@ -18,7 +17,7 @@ export const queryMsMax = 100;
 
 export interface SuiteInput {
   readonly wanted: WantedWall;
-  readonly server: ServerFacts;
+  readonly catalog: Catalog;
   readonly findings: readonly Finding[];
   /** Attacks over the direct connection; undefined where none were made. */
   readonly attacks: readonly AttackResult[] | undefined;
@@ -29,7 +28,7 @@ export interface SuiteInput {
 export function namedChecks(input: SuiteInput): NamedCheck[] {
   const tables = topTables(input.wanted).filter((table) => table.rule !== undefined);
   const first = tables.find(({ relation }) => relation.name === 'messages') ?? largest(tables);
-  const exists = (name: string): NamedCheck['outcome'] => (input.server.runtimeRelations.some((relation) => relation.name === name) ? 'pass' : 'fail');
+  const exists = (name: string): NamedCheck['outcome'] => (input.catalog.runtime?.relations.some((relation) => relation.name === name) ? 'pass' : 'fail');
   const where = (name: string): string => `partywall.${name}`;
   return [
     { name: `${first ? capitalised(first.relation.name) : 'Tables'} reject null ${first?.column ?? 'tenant_id'}`, ...nullTenants(input, tables.length) },

@@ -94,6 +94,7 @@ export function residualsOf(facts: StaticFacts): Residual[] {
   );
   name('residual.notify', [], 'every session of the application hears every channel');
   name('residual.activity', [], `sessions of ${model.roles.app} see each other’s SQL text`);
+  name('residual.same-role', [], `${model.roles.app} may change its own password and settings, end its own sessions, and write logical messages`);
   name('residual.statistics', [], 'row estimates and table sizes are of all tenants together');
   name('residual.advisory-locks', [], 'any session can hold any advisory lock');
   if (server.largeObjectsOpen) name('residual.large-objects', [], `${model.roles.app} may create large objects; the database holds ${catalog.largeObjects}`);

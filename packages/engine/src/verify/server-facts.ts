@@ -3,15 +3,11 @@ import type { Grant } from '../catalog/catalog.ts';
 import type { TableName } from '../model/table-name.ts';
 import { tableName } from '../model/table-name.ts';
 
-/** What the static rules need beside the catalog value: rights on parameters, what lies in schema `partywall`, silent constraint triggers. */
+/** What the static rules need beside the catalog value: rights on parameters and on schema `partywall`, silent constraint triggers. */
 export interface ServerFacts {
   /** `grant set on parameter ...`; a parameter without grants is not listed. */
   readonly parameters: readonly { readonly name: string; readonly grants: readonly Grant[] }[];
-  /** Tables, views and sequences of schema `partywall`. */
-  readonly runtimeRelations: readonly { readonly name: string; readonly owner: string; readonly grants: readonly Grant[] }[];
   readonly runtimeSchemaGrants: readonly Grant[];
-  /** Triggers on `partywall.registry`. */
-  readonly registryTriggers: readonly { readonly name: string; readonly function: string; readonly enabled: boolean }[];
   /** Constraints whose own triggers are disabled (`alter table ... disable trigger all`). */
   readonly silentConstraints: readonly { readonly table: TableName; readonly constraint: string }[];
   /** Whether the application's role may make large objects. */
@@ -24,20 +20,10 @@ const grants = (acl: string, owner: string): string =>
   `coalesce((select json_agg(json_build_object('grantee', coalesce(r.rolname, 'public'), 'privilege', lower(a.privilege_type), 'grantable', a.is_grantable))
     from pg_catalog.aclexplode(${acl}) a left join pg_catalog.pg_roles r on r.oid = a.grantee where a.grantee <> ${owner}), '[]'::json)`;
 
-/** With what is granted on single columns. */
-const relationAcl = `coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))
-        || array(select unnest(a.attacl) from pg_catalog.pg_attribute a where a.attrelid = c.oid and not a.attisdropped)`;
-
 const serverFactsSql = `select
   coalesce((select json_agg(json_build_object('name', p.parname, 'grants', ${grants('p.paracl', '10')})) from pg_catalog.pg_parameter_acl p), '[]'::json) as parameters,
-  coalesce((select json_agg(json_build_object('name', c.relname, 'owner', pg_get_userbyid(c.relowner), 'grants',
-      ${grants(relationAcl, 'c.relowner')}) order by c.relname)
-    from pg_catalog.pg_class c where c.relnamespace = to_regnamespace('partywall') and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')), '[]'::json) as "runtimeRelations",
   coalesce((select ${grants("coalesce(n.nspacl, acldefault('n', n.nspowner))", 'n.nspowner')} from pg_catalog.pg_namespace n where n.nspname = 'partywall'), '[]'::json)
     as "runtimeSchemaGrants",
-  coalesce((select json_agg(json_build_object('name', t.tgname, 'function', n.nspname || '.' || p.proname, 'enabled', t.tgenabled in ('O', 'A')))
-    from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where t.tgrelid = to_regclass('partywall.registry') and not t.tgisinternal), '[]'::json) as "registryTriggers",
   coalesce((select json_agg(distinct jsonb_build_array(n.nspname, c.relname, k.conname))
     from pg_catalog.pg_trigger t join pg_catalog.pg_constraint k on k.oid = t.tgconstraint join pg_catalog.pg_class c on c.oid = k.conrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where t.tgisinternal and t.tgenabled in ('D', 'R')), '[]'::json) as "silentConstraints",

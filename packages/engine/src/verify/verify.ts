@@ -97,7 +97,7 @@ async function verifyWith(admin: pg.Client, options: VerifyOptions, started: num
     // A waiver of a rule that was not looked at is not unused; one of a rule that there is not, is.
     unusedWaivers: accepted.unusedWaivers.filter(({ rule }) => !isRuleId(rule) || (wants(rule) && !(options.staticOnly && ruleOf(rule).kind !== 'static'))),
     residuals: [...residualsOf(facts), ...live.residuals].filter((residual) => wants(residual.id)),
-    suite: namedChecks({ wanted, server: facts.server, findings: accepted.findings, attacks: direct?.results, query: live.query }),
+    suite: namedChecks({ wanted, catalog, findings: accepted.findings, attacks: direct?.results, query: live.query }),
   };
 }
 

@@ -1,4 +1,4 @@
-import type { Catalog } from '../catalog/catalog.ts';
+import type { Catalog, EventTrigger } from '../catalog/catalog.ts';
 import { dollarQuote, ident, literal } from '../db/sql.ts';
 import type { Path, ScopedRule, TenancyModel, TenantRoot } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
@@ -152,10 +152,11 @@ function stateCase(value: string, values: Readonly<Record<string, string>>): str
 
 export const eventTriggerName = 'partywall_new_tables';
 
+const newTableEvent = 'ddl_command_end';
 const newTableTags = ['CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA', 'CREATE MATERIALIZED VIEW'];
 
 /** Source of the function behind the event trigger; another one in the catalog was installed for another model. */
-export function eventTriggerBody(model: TenancyModel): string {
+function eventTriggerBody(model: TenancyModel): string {
   return `declare
   made record;
   wall record;
@@ -181,6 +182,12 @@ begin
 end`;
 }
 
+/** Whether the trigger closes new tables, as far as its own definition says. */
+export function closesNewTables({ name, function: routine, event, enabled, tags }: EventTrigger): boolean {
+  const fires = enabled === 'origin' || enabled === 'always';
+  return name === eventTriggerName && routine === 'partywall.new_tables' && event === newTableEvent && fires && sameSet(tags, newTableTags);
+}
+
 /**
  * Tomorrow's tables: a table made after contract is closed to the application until the model knows it, and a new partition of a
  * walled table, in whatever schema, gets its parent's policy in the statement that creates it.
@@ -190,6 +197,6 @@ export function eventTrigger(model: TenancyModel): string[] {
     `create or replace function partywall.new_tables() returns event_trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as ${dollarQuote(eventTriggerBody(model))}`,
     'revoke all on function partywall.new_tables() from public',
     `drop event trigger if exists ${eventTriggerName}`,
-    `create event trigger ${eventTriggerName} on ddl_command_end when tag in (${newTableTags.map(literal).join(', ')}) execute function partywall.new_tables()`,
+    `create event trigger ${eventTriggerName} on ${newTableEvent} when tag in (${newTableTags.map(literal).join(', ')}) execute function partywall.new_tables()`,
   ];
 }

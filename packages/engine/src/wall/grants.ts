@@ -144,14 +144,16 @@ export function excessGrants(model: TenancyModel, catalog: Catalog, wanted: Want
     }
   }
   for (const standing of catalog.defaultPrivileges) {
-    if (standing.objects !== 'tables' && standing.objects !== 'sequences') continue;
-    if (standing.schema !== undefined && !model.schemas.includes(standing.schema)) continue;
-    for (const grantee of [app, 'public']) {
+    const { objects } = standing;
+    if (objects !== 'tables' && objects !== 'sequences' && objects !== 'functions') continue;
+    if (standing.schema !== undefined && standing.schema !== 'partywall' && !model.schemas.includes(standing.schema)) continue;
+    // That everyone may call new functions is how PostgreSQL starts.
+    for (const grantee of objects === 'functions' ? [app] : [app, 'public']) {
       if (!standing.grants.some((grant) => grant.grantee === grantee)) continue;
       const scope = standing.schema === undefined ? '' : ` in schema ${ident(standing.schema)}`;
       changes.push({
         table: undefined,
-        statement: `alter default privileges for role ${ident(standing.role)}${scope} revoke all on ${standing.objects} from ${grantee === 'public' ? 'public' : ident(grantee)}`,
+        statement: `alter default privileges for role ${ident(standing.role)}${scope} revoke all on ${objects} from ${grantee === 'public' ? 'public' : ident(grantee)}`,
       });
     }
   }

@@ -4,7 +4,7 @@ import type { TenancyModel } from '../model/model.ts';
 import { quoted, type TableName } from '../model/table-name.ts';
 import { deferralOf, foreignKeySteps, rootKeySteps } from './contract-references.ts';
 import { contractStep, onlineStep } from './contract-step.ts';
-import { eventTrigger, eventTriggerBody, eventTriggerName } from './derive-sql.ts';
+import { closesNewTables, eventTrigger, eventTriggerName } from './derive-sql.ts';
 import { addedFact, bootstrapEndedFact, setFact } from './facts.ts';
 import { excessGrants } from './grants.ts';
 import { isWallName, wallName } from './names.ts';
@@ -12,6 +12,7 @@ import type { WallStep } from './plan.ts';
 import { childrenOf, inSchema, transaction, uniqueIndexSteps } from './plan-expand.ts';
 import { recordReplaced } from './replaced.ts';
 import { observePolicyName, unitPoliciesFor } from './runtime/rollout-sql.ts';
+import { runtimeDamage } from './runtime-damage.ts';
 import { sameExpression, tenantColumn, tenantDefault, type WantedTable, type WantedWall } from './shape.ts';
 import { isBuiltUnderLock, usingClause } from './shape-keys.ts';
 import { createUnitPolicy, isUnitPolicy } from './unit-policies.ts';
@@ -253,8 +254,8 @@ function grantSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): 
 function finalSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
   const steps: WallStep[] = [];
   const trigger = catalog.eventTriggers.find(({ name }) => name === eventTriggerName);
-  const routine = catalog.runtime?.functions.find(({ name }) => name === 'new_tables');
-  const isClosing = trigger !== undefined && trigger.enabled !== 'disabled' && routine?.source === eventTriggerBody(model);
+  const isDamaged = runtimeDamage(catalog, { model, wanted, context: wanted.context }).some(({ mendedBy }) => mendedBy === 'contract');
+  const isClosing = trigger !== undefined && closesNewTables(trigger) && !isDamaged;
   if (catalog.roles.get(catalog.currentUser)?.superuser && !isClosing) {
     steps.push({
       id: 'contract/new-tables',

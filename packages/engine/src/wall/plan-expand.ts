@@ -1,19 +1,17 @@
-import { createHash } from 'node:crypto';
-import type { Catalog, Index, Relation, Trigger } from '../catalog/catalog.ts';
+import type { Catalog, Index, Relation } from '../catalog/catalog.ts';
 import { ident, identList, literal } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
 import { quoted } from '../model/table-name.ts';
 import { contextTenant } from './context-sql.ts';
-import { adoptTriggers, deriveTrigger, isInstalled, registerTrigger, registerTriggerName, tenantByPaths, truncateTriggerName } from './derive-sql.ts';
+import { adoptTriggers, deriveTrigger, isInstalled, tenantByPaths } from './derive-sql.ts';
 import { addedFact, bootstrapEndedFact, forgetBackfill, isPassed, isSettled, noteQuarantineSql, setFact } from './facts.ts';
 import { missingGrants } from './grants.ts';
+import { installSql, isInstalledByThis, runtimeFingerprint } from './installed-runtime.ts';
 import { wallName } from './names.ts';
-import { operationsSql } from './operations-sql.ts';
 import type { Backfill, StepAction, WallStep } from './plan.ts';
 import { roleStatements } from './roles.ts';
-import { jobGrants } from './runtime/jobs-sql.ts';
-import { observerGrants } from './runtime/rollout-sql.ts';
-import { runtimeGrants, runtimeLock, runtimeSql } from './runtime.ts';
+import { runtimeLock } from './runtime.ts';
+import { runtimeDamage } from './runtime-damage.ts';
 import { tenantColumn, type WantedTable, type WantedUnique, type WantedWall } from './shape.ts';
 import { liveUnitPolicies } from './unit-policies.ts';
 
@@ -52,11 +50,6 @@ function unitSteps(catalog: Catalog, wanted: WantedWall): WallStep[] {
   });
 }
 
-/** Fingerprint of all that is installed in schema `partywall`, kept in its facts: an older runtime is installed over. */
-export function runtimeFingerprint(statements: readonly string[]): string {
-  return createHash('sha256').update(statements.join('\0')).digest('hex').slice(0, 16);
-}
-
 function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
   const steps: WallStep[] = roleStatements(model, catalog).map(({ role, statements }) => ({
     id: `expand/role/${role}`,
@@ -66,26 +59,9 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
     lock: 'none',
     action: { kind: 'transaction', statements },
   }));
-  const { app, system, service } = model.roles;
-  const register = registerTrigger(model.tenant);
-  const statements = [
-    ...runtimeSql(wanted.context),
-    ...operationsSql(wanted),
-    ...[app, system, service, ...tableOwners(model, catalog, wanted)].flatMap(runtimeGrants),
-    `grant select, insert, update, delete on all tables in schema partywall to ${ident(service)}`,
-    `grant usage, select, update on all sequences in schema partywall to ${ident(service)}`,
-    `grant execute on all functions in schema partywall to ${ident(service)}`,
-    `revoke all on table partywall.seal_keys from ${ident(service)}`,
-    `grant select on partywall.orphaned_data_summary to ${ident(system)}`,
-    `grant execute on function partywall.orphaned_rows() to ${ident(system)}`,
-    ...observerGrants(system),
-    ...jobGrants(system),
-    ...register,
-  ];
-  const fingerprint = runtimeFingerprint(statements);
-  const root = catalog.relations.get(model.tenant.table);
-  const registers = [registerTriggerName, truncateTriggerName].every((name) => hasTrigger(root?.triggers, name));
-  if (catalog.runtime?.facts?.['runtime'] !== fingerprint || !registers) {
+  const statements = installSql(model, catalog, wanted);
+  const isDamaged = runtimeDamage(catalog, { model, wanted, context: wanted.context }).some(({ mendedBy }) => mendedBy === 'expand');
+  if (isDamaged || !isInstalledByThis(model, catalog, wanted)) {
     steps.push({
       id: 'expand/runtime',
       phase: 'expand',
@@ -98,7 +74,7 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
         statements: [
           runtimeLock,
           ...statements,
-          setFact('runtime', fingerprint),
+          setFact('runtime', runtimeFingerprint(statements)),
           setFact('roles', model.roles),
           noteQuarantineSql,
           `${setFact('phase', 'expand').replace(/ do update .*$/s, ' do nothing')}`,
@@ -107,15 +83,6 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
     });
   }
   return steps;
-}
-
-/**
- * Owners that are no superusers. Forced row level security binds them too, and so do the defaults: without these rights their migrations
- * and SECURITY DEFINER functions would learn that a function is forbidden, not that they have no tenant; with them they may enter one.
- */
-function tableOwners(model: TenancyModel, catalog: Catalog, wanted: WantedWall): string[] {
-  const owners = new Set([model.roles.owner, ...[...wanted.tables.values()].map((table) => table.relation.owner)]);
-  return [...owners].filter((name) => catalog.roles.get(name)?.superuser === false).sort();
 }
 
 function columnSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall): WallStep[] {
@@ -327,10 +294,6 @@ export function childrenOf(catalog: Catalog, parent: Relation): Relation[] {
 
 export function inSchema(relation: Relation, name: string): string {
   return `${ident(relation.schema)}.${ident(name)}`;
-}
-
-function hasTrigger(triggers: readonly Trigger[] | undefined, name: string): boolean {
-  return triggers?.some((trigger) => trigger.name === name && trigger.enabled !== 'disabled') ?? false;
 }
 
 export function transaction(statements: readonly string[]): StepAction {

@@ -79,11 +79,7 @@ return ${encodedContext(options, 'tenant::text', 'null::text')}`,
     bootFactsSql(),
     setStateSql(key),
     stateChangedSql(),
-    `do ${dollarQuote(`begin
-  if not exists (select from pg_catalog.pg_trigger where tgrelid = 'partywall.registry'::pg_catalog.regclass and tgname = 'state_changed') then
-    create trigger state_changed before update or delete on partywall.registry for each row execute function partywall.state_changed();
-  end if;
-end`)}`,
+    'create or replace trigger state_changed before update or delete on partywall.registry for each row execute function partywall.state_changed()',
     ...rolloutSql(options),
     ...attemptsSql(),
     ...webhooksSql(),

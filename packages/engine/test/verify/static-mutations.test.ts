@@ -62,12 +62,12 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     {
       name: 'membership, without inheriting, of who owns the keys of the seal',
       break: ['alter table partywall.seal_keys owner to $group', 'alter role $app noinherit', 'grant $group to $app'],
-      finds: ['role.membership role $group'],
+      finds: ['role.membership role $group', 'runtime.owner partywall.seal_keys'],
     },
     {
       name: 'membership of who owns a function of the wall',
       break: ['alter function partywall.tenant_id() owner to $group', 'grant $group to $app'],
-      finds: ['role.membership role $group'],
+      finds: ['role.membership role $group', 'runtime.owner function partywall.tenant_id()'],
     },
     {
       name: 'membership of a role with BYPASSRLS over another role',
@@ -116,6 +116,11 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       finds: ['setting.standing-context partywall.tenant_id of database $db'],
     },
     {
+      name: 'a standing setting of the wall in other letters, of every role',
+      break: [`alter role all in database $db set "PartyWall.Restoring" = 'x'`],
+      finds: ['setting.standing-context PartyWall.Restoring of database $db'],
+    },
+    {
       name: 'a standing tenant in the setting that holds the context',
       break: ["alter role $app set backtrace_functions = '0000000000004000800000000000000a'"],
       finds: ['setting.standing-context backtrace_functions of role $app'],
@@ -124,6 +129,18 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
   'setting.standing-role': [{ name: 'a standing role', break: ['alter role $app set role = $app'], finds: ['setting.standing-role role of role $app'] }],
   'setting.row-security': [
     { name: 'row_security off by default', break: ['alter role $app set row_security = off'], finds: ['setting.row-security row_security of role $app'] },
+  ],
+  'setting.strings': [
+    {
+      name: 'strings in which backslashes escape',
+      break: ['alter role $app set standard_conforming_strings = off'],
+      finds: ['setting.strings standard_conforming_strings of role $app'],
+    },
+    {
+      name: 'strings in which backslashes escape, in the whole database',
+      break: ['alter database $db set standard_conforming_strings = off'],
+      finds: ['setting.strings standard_conforming_strings of database $db'],
+    },
   ],
   'setting.search-path': [
     {
@@ -189,6 +206,21 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       name: 'default privileges for tables to come',
       break: ['alter default privileges for role $owner in schema public grant select on tables to $app'],
       finds: ['privilege.default default privileges of $owner on tables in schema public'],
+    },
+    {
+      name: 'default privileges for tables to come in any schema',
+      break: ['alter default privileges for role $owner grant select on tables to public'],
+      finds: ['privilege.default default privileges of $owner on tables in any schema'],
+    },
+    {
+      name: 'default privileges for functions to come in any schema',
+      break: ['alter default privileges grant execute on functions to $app'],
+      finds: ['privilege.default default privileges of postgres on functions in any schema'],
+    },
+    {
+      name: 'default privileges for functions to come in schema partywall, by a role that it inherits',
+      break: ['alter default privileges in schema partywall grant execute on functions to $group', 'grant $group to $app'],
+      finds: ['privilege.default default privileges of postgres on functions in schema partywall'],
     },
   ],
   'runtime.missing': [
@@ -259,8 +291,48 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       ],
       finds: ['runtime.function-changed function partywall.enter(tenant text, unit text)'],
     },
+    {
+      name: 'a function that is gone',
+      break: ['drop function partywall.blocked_sources(text[])'],
+      finds: ['runtime.function-changed function partywall.blocked_sources(text[])'],
+    },
+    {
+      name: 'a function without its search path',
+      break: ['alter function partywall.make_seal(text, text) reset search_path'],
+      finds: ['runtime.function-changed function partywall.make_seal(tenant text, unit text)'],
+    },
+    {
+      name: 'a function that does nothing for NULL',
+      break: ['alter function partywall.settle_message(bytea, uuid, boolean) strict'],
+      finds: ['runtime.function-changed function partywall.settle_message(message bytea, given uuid, done boolean)'],
+    },
+    {
+      name: 'another unit by default',
+      break: [dynamic('%s', `replace(pg_get_functiondef('partywall.enter(text, text)'::regprocedure), 'DEFAULT NULL::text', 'DEFAULT ''1''::text')`)],
+      finds: ['runtime.function-changed function partywall.enter(tenant text, unit text)'],
+    },
+    {
+      name: 'a function of the same name that takes other types',
+      break: [
+        'drop function partywall.settle_message(bytea, uuid, boolean)',
+        'create function partywall.settle_message(message text, given uuid, done boolean) returns boolean language sql as $f$ select true $f$',
+        'revoke all on function partywall.settle_message(text, uuid, boolean) from public',
+      ],
+      finds: [
+        'runtime.function-changed function partywall.settle_message(bytea, uuid, boolean)',
+        'runtime.function-unknown function partywall.settle_message(message text, given uuid, done boolean)',
+      ],
+    },
   ],
   'runtime.function-unknown': [
+    {
+      name: 'a function that nobody installed under the name of one that fills columns',
+      break: [
+        'create function partywall.pw_derive_peek_1f2e3d4c() returns trigger language plpgsql security definer as $f$ begin return new; end $f$',
+        'revoke all on function partywall.pw_derive_peek_1f2e3d4c() from public',
+      ],
+      finds: ['runtime.function-unknown function partywall.pw_derive_peek_1f2e3d4c()'],
+    },
     {
       name: 'a function that nobody installed',
       break: [
@@ -281,6 +353,78 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       break: ['grant execute on function partywall.enter(text, text) to public'],
       finds: ['runtime.function-open function partywall.enter(tenant text, unit text)'],
     },
+    {
+      name: 'seals that another role makes',
+      break: ['grant execute on function partywall.make_seal(text, text) to $other', 'alter role $other login'],
+      finds: ['runtime.function-open function partywall.make_seal(tenant text, unit text)'],
+    },
+    {
+      name: 'seals that the system role makes',
+      break: ['grant execute on function partywall.make_seal(text, text) to $system'],
+      finds: ['runtime.function-open function partywall.make_seal(tenant text, unit text)'],
+    },
+    {
+      name: 'an enter that the members of a group call',
+      break: ['grant execute on function partywall.enter(text, text) to $group', 'grant $group to $other'],
+      finds: ['runtime.function-open function partywall.enter(tenant text, unit text)'],
+    },
+    {
+      name: 'an enter that the application may pass on',
+      break: ['grant execute on function partywall.enter(text, text) to $app with grant option'],
+      finds: ['runtime.function-open function partywall.enter(tenant text, unit text)'],
+    },
+  ],
+  'runtime.relation-changed': [
+    {
+      name: 'a registry with row level security',
+      break: ['alter table partywall.registry enable row level security'],
+      finds: ['runtime.relation-changed partywall.registry'],
+    },
+    {
+      name: 'keys of the seal with forced row level security',
+      break: ['alter table partywall.seal_keys force row level security'],
+      finds: ['runtime.relation-changed partywall.seal_keys'],
+    },
+    {
+      name: 'a rule on the registry',
+      break: ['create rule never as on update to partywall.registry do instead nothing'],
+      finds: ['runtime.relation-changed partywall.registry'],
+    },
+    {
+      name: 'a trigger on the registry that nobody made',
+      break: [
+        'create function peek() returns trigger language plpgsql as $f$ begin return null; end $f$',
+        'create trigger peek before update on partywall.registry for each row execute function peek()',
+      ],
+      finds: ['runtime.relation-changed trigger peek on partywall.registry'],
+    },
+    {
+      name: 'a trigger on the facts that nobody made',
+      break: [
+        'create function peek() returns trigger language plpgsql as $f$ begin return null; end $f$',
+        'create trigger state_changed before insert on partywall.facts for each row execute function peek()',
+      ],
+      finds: ['runtime.relation-changed trigger state_changed on partywall.facts'],
+    },
+    {
+      name: 'rows beside the registry that are read as its own',
+      break: ['create table partywall.more_tenants () inherits (partywall.registry)'],
+      finds: ['runtime.relation-changed partywall.registry'],
+    },
+    { name: 'a table that is gone', break: ['drop table partywall.messages'], finds: ['runtime.relation-changed partywall.messages'] },
+    {
+      name: 'a view in the place of a table',
+      break: ['alter table partywall.attempt_settings rename to kept', 'create view partywall.attempt_settings as select * from partywall.kept'],
+      finds: ['runtime.relation-changed partywall.attempt_settings'],
+    },
+  ],
+  'runtime.owner': [
+    {
+      name: 'a function that belongs to somebody else',
+      break: ['alter function partywall.set_state(text, text, text) owner to $other'],
+      finds: ['runtime.owner function partywall.set_state(tenant text, new_state text, why text)'],
+    },
+    { name: 'a table that belongs to somebody else', break: ['alter table partywall.facts owner to $other'], finds: ['runtime.owner partywall.facts'] },
   ],
   'runtime.seal-open': [
     {
@@ -301,6 +445,11 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     {
       name: 'keys of the seal that the application reads by their columns',
       break: ['grant select (id, ipad, opad) on partywall.seal_keys to $app'],
+      finds: ['runtime.registry-open partywall.seal_keys'],
+    },
+    {
+      name: 'keys of the seal that another role reads',
+      break: ['grant select on partywall.seal_keys to $service'],
       finds: ['runtime.registry-open partywall.seal_keys'],
     },
     {
@@ -325,6 +474,50 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       name: 'a registry that tells nobody',
       break: ['alter table partywall.registry disable trigger state_changed'],
       finds: ['runtime.trigger trigger state_changed on partywall.registry'],
+    },
+    {
+      name: 'a registry that tells replicas alone',
+      break: ['alter table partywall.registry enable replica trigger state_changed'],
+      finds: ['runtime.trigger trigger state_changed on partywall.registry'],
+    },
+    {
+      name: 'a registry that tells of some changes',
+      break: [
+        `create or replace trigger state_changed before update or delete on partywall.registry for each row when (old.state <> 'suspended') execute function partywall.state_changed()`,
+      ],
+      finds: ['runtime.trigger trigger state_changed on partywall.registry'],
+    },
+    {
+      name: 'a registry that tells of changes of one column',
+      break: [
+        'create or replace trigger state_changed before update of reason or delete on partywall.registry for each row execute function partywall.state_changed()',
+      ],
+      finds: ['runtime.trigger trigger state_changed on partywall.registry'],
+    },
+    {
+      name: 'a registry that keeps the visits of who is gone',
+      break: ['drop trigger forget_job_visits on partywall.registry'],
+      finds: ['runtime.trigger trigger forget_job_visits on partywall.registry'],
+    },
+    {
+      name: 'a directory that no longer hears of tenants',
+      break: [
+        'create schema if not exists partywall_control',
+        'create or replace function partywall_control.list_tenant() returns trigger language plpgsql as $f$ begin return null; end $f$',
+        'create or replace trigger list_tenant after insert or update or delete on partywall.registry for each row execute function partywall_control.list_tenant()',
+        'alter table partywall.registry disable trigger list_tenant',
+      ],
+      finds: ['runtime.trigger trigger list_tenant on partywall.registry'],
+    },
+    {
+      name: 'a root that keeps truncated tenants registered',
+      break: ['drop trigger partywall_register_truncate on tenants'],
+      finds: ['runtime.trigger trigger partywall_register_truncate on public.tenants'],
+    },
+    {
+      name: 'a root that registers nobody when it is restored',
+      break: ['alter table tenants enable replica trigger partywall_register'],
+      finds: ['runtime.trigger trigger partywall_register on public.tenants', 'trigger.disabled trigger partywall_register on public.tenants'],
     },
   ],
   'coverage.unknown-table': [
@@ -402,6 +595,19 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     {
       name: 'that the event trigger is off',
       break: ['alter event trigger partywall_new_tables disable'],
+      finds: ['coverage.event-trigger event trigger partywall_new_tables'],
+    },
+    {
+      name: 'that the event trigger fires in replicas alone',
+      break: ['alter event trigger partywall_new_tables enable replica'],
+      finds: ['coverage.event-trigger event trigger partywall_new_tables'],
+    },
+    {
+      name: 'that the event trigger is for one command',
+      break: [
+        'drop event trigger partywall_new_tables',
+        `create event trigger partywall_new_tables on ddl_command_end when tag in ('CREATE TABLE') execute function partywall.new_tables()`,
+      ],
       finds: ['coverage.event-trigger event trigger partywall_new_tables'],
     },
   ],
@@ -617,7 +823,7 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     {
       name: 'the register trigger off',
       break: ['alter table tenants disable trigger partywall_register'],
-      finds: ['trigger.disabled trigger partywall_register on public.tenants'],
+      finds: ['runtime.trigger trigger partywall_register on public.tenants', 'trigger.disabled trigger partywall_register on public.tenants'],
     },
   ],
   'key.plain': [

@@ -171,10 +171,10 @@ function waysIn({ catalog, means }: SessionScene): ((tx: Transaction, tenant: st
   return [...(means.sealed ? [] : byWord), ...(has('enter_sealed') ? [bySeal] : [])];
 }
 
-async function readRegistry(tx: Transaction, { server, cast, model }: SessionScene): Promise<AttackResult> {
+async function readRegistry(tx: Transaction, { catalog, cast, model }: SessionScene): Promise<AttackResult> {
   await become(tx, cast.victim);
   const attempts = [];
-  for (const relation of server.runtimeRelations) {
+  for (const relation of catalog.runtime?.relations ?? []) {
     const name = `partywall.${ident(relation.name)}`;
     attempts.push({ what: `SELECT from ${name}`, probe: await tx.probe(`select 1 from ${name} limit 1`), reached: () => 1 });
   }

@@ -82,6 +82,13 @@ export const accessRules = {
     explains: 'With row_security off every query on a walled table is an error, and on a table whose wall has a gap it is not: the two change places.',
     fix: 'alter role <role> reset row_security',
   },
+  'setting.strings': {
+    severity: 'high',
+    title: 'Strings are read as they are quoted',
+    explains:
+      'With standard_conforming_strings off a backslash in a plain string escapes what follows it: values that a library or the application quotes by itself end early, and what follows is SQL. The walled pool closes such connections.',
+    fix: 'alter role <role> reset standard_conforming_strings',
+  },
   'setting.search-path': {
     severity: 'medium',
     title: 'No standing search path leads elsewhere',
@@ -169,9 +176,10 @@ export const accessRules = {
   },
   'privilege.default': {
     severity: 'high',
-    title: "Tomorrow's tables are closed",
-    explains: 'Default privileges give the application rights on tables that are not there yet, and a new table has no policy.',
-    fix: 'alter default privileges for role <role> revoke all on tables from <app>, public',
+    title: "Tomorrow's tables and functions are closed",
+    explains:
+      'Default privileges give the application rights on what is not there yet: a new table has no policy, and a function that was revoked from everyone stays open to it.',
+    fix: 'alter default privileges for role <role> [in schema <schema>] revoke all on <tables|sequences|functions|schemas> from <app>, public',
   },
   'runtime.missing': {
     severity: 'critical',
@@ -195,8 +203,8 @@ export const accessRules = {
     severity: 'critical',
     title: 'The functions of the wall are as installed',
     explains:
-      'A function of schema `partywall` has another body or other attributes. An IMMUTABLE tenant_id() is folded into cached plans, so that the next tenant gets the rows of the last; a VOLATILE one makes every scan hundreds of times slower; an enter() without its checks admits the suspended.',
-    fix: 'Run `partywall apply --phase contract`.',
+      'A function of schema `partywall` is missing, or has another body, other arguments or attributes. An IMMUTABLE tenant_id() is folded into cached plans, so that the next tenant gets the rows of the last; a VOLATILE one makes every scan hundreds of times slower; an enter() without its checks admits the suspended.',
+    fix: 'Run `partywall apply --phase expand`, then `partywall apply --phase contract`. One with another result or other arguments has to be dropped first, which takes along what depends on it.',
   },
   'runtime.function-unknown': {
     severity: 'high',
@@ -204,11 +212,25 @@ export const accessRules = {
     explains: 'A function that Partywall did not install, in the schema that every policy trusts.',
     fix: 'drop function partywall.<function>',
   },
+  'runtime.relation-changed': {
+    severity: 'high',
+    title: 'The tables of the wall are as installed',
+    explains:
+      'A relation of schema `partywall` is missing or of another kind, or has what Partywall puts on none: row level security and rules hide rows from the functions that enter tenants, a trigger runs with the rights of whoever changes a state, rows of a child are read as its own.',
+    fix: 'alter table partywall.<table> disable row level security, no force row level security; drop the rule, trigger or child; `partywall apply --phase expand` makes what is missing',
+  },
+  'runtime.owner': {
+    severity: 'high',
+    title: 'What is in schema partywall belongs to its owner',
+    explains: 'Whoever owns a function or table of the wall can replace it, give it away, and switch its triggers off.',
+    fix: 'alter function partywall.<function> owner to <owner of schema partywall>',
+  },
   'runtime.function-open': {
     severity: 'critical',
-    title: 'The application calls only what it needs of the wall',
-    explains: 'It may enter a tenant and ask for its own. Any other function of schema `partywall` changes states or tells about tenants.',
-    fix: 'revoke execute on function partywall.<function> from <app>, public',
+    title: 'Roles call only what they need of the wall',
+    explains:
+      'The application may enter a tenant and ask for its own; the owners of tables, the system and the service role have what `apply` gives them. Any other function changes states, makes seals or tells about tenants.',
+    fix: 'revoke execute on function partywall.<function> from <role>',
   },
   'runtime.seal-open': {
     severity: 'critical',
@@ -219,14 +241,15 @@ export const accessRules = {
   'runtime.registry-open': {
     severity: 'critical',
     title: 'The registry of tenants is closed',
-    explains: 'The application can read or change who is a tenant, who is suspended, or what the operator keeps beside it.',
-    fix: 'revoke all on partywall.<table> from <app>, public',
+    explains:
+      'The application can read or change who is a tenant, who is suspended, or what the operator keeps beside it; or somebody beside the owner can read the keys of the seal.',
+    fix: 'revoke all on partywall.<table> from <role>, public',
   },
   'runtime.trigger': {
     severity: 'high',
     title: 'The triggers of the registry fire',
     explains:
-      'A trigger that registers tenants, or that tells older snapshots of a changed state, is missing or does not fire: new tenants stay out, or suspended ones in.',
-    fix: 'Run `partywall apply --phase contract`.',
+      'A trigger that registers tenants, tells older snapshots of a changed state or forgets who is gone is missing, another, or does not fire: new tenants stay out, or suspended ones in.',
+    fix: 'Run `partywall apply --phase expand`. The control plane’s own, list_tenant: alter table partywall.registry enable trigger list_tenant, or `partywall migrate`.',
   },
 } as const satisfies Record<string, RuleText>;

@@ -88,6 +88,13 @@ export const residualRules = {
     explains: 'pg_stat_activity shows the SQL text of the role’s other sessions, of all tenants.',
     fix: 'Bind values as parameters; they are not shown.',
   },
+  'residual.same-role': {
+    severity: 'low',
+    title: 'A role may change itself',
+    explains:
+      'SQL as the application can change the role’s own password and standing settings (`alter role`), which locks its other processes out or greets their next sessions; it can end and cancel the role’s other sessions; and it can write logical messages, which whoever decodes the write-ahead log reads.',
+    fix: 'Run `partywall verify --static` on a schedule: a standing setting that opens something is a finding. Let the application log in by certificate or through a pooler, so that it depends on no password; trust no logical message.',
+  },
   'residual.statistics': {
     severity: 'low',
     title: 'Estimates are made from all rows',

@@ -1,5 +1,5 @@
 import { columnOf, holdsRows, type Relation } from '../../catalog/catalog.ts';
-import { eventTriggerName } from '../../wall/derive-sql.ts';
+import { closesNewTables, eventTriggerName } from '../../wall/derive-sql.ts';
 import { effectiveRule, type WantedTable } from '../../wall/shape.ts';
 import { type Finding, finding } from '../finding.ts';
 import { canCloseNewTables, granteeText, isOpen, reached, type StaticFacts } from './static-facts.ts';
@@ -128,8 +128,10 @@ function code({ catalog, reach }: StaticFacts): Finding[] {
 function newTables({ catalog }: StaticFacts): Finding[] {
   if (!canCloseNewTables(catalog) || catalog.runtime?.facts?.['phase'] !== 'contract') return [];
   const trigger = catalog.eventTriggers.find(({ name }) => name === eventTriggerName);
-  if (trigger && trigger.function === 'partywall.new_tables' && (trigger.enabled === 'origin' || trigger.enabled === 'always')) return [];
-  const state = trigger ? `calls ${trigger.function} and is ${trigger.enabled}` : 'is missing';
+  if (trigger && closesNewTables(trigger)) return [];
+  const state = trigger
+    ? `calls ${trigger.function} on ${trigger.event} of ${trigger.tags.join(', ') || 'all commands'} and is ${trigger.enabled}`
+    : 'is missing';
   return [finding('coverage.event-trigger', `event trigger ${eventTriggerName}`, `the event trigger ${eventTriggerName} ${state}`)];
 }
 

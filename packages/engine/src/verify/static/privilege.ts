@@ -90,10 +90,15 @@ function sequences({ catalog, reach, model }: StaticFacts): Finding[] {
   });
 }
 
+/**
+ * Functions start with EXECUTE for everyone, so that a grant to everyone opens nothing; the application's own outlives a REVOKE from everyone,
+ * which is how functions with lent rights, and those of schema `partywall`, are closed.
+ */
 function standing({ catalog, reach }: StaticFacts): Finding[] {
   return catalog.defaultPrivileges.flatMap((entry) => {
-    if (entry.objects !== 'tables' && entry.objects !== 'sequences' && entry.objects !== 'schemas') return [];
-    const open = reached(entry.grants, reach);
+    const { objects } = entry;
+    if (objects !== 'tables' && objects !== 'sequences' && objects !== 'schemas' && objects !== 'functions') return [];
+    const open = reached(entry.grants, reach).filter(({ grantee }) => objects !== 'functions' || grantee !== 'public');
     if (open.length === 0) return [];
     const where = entry.schema === undefined ? 'any schema' : `schema ${entry.schema}`;
     return [

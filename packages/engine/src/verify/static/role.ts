@@ -101,8 +101,8 @@ function ownersOf(catalog: Catalog, schemas: readonly string[]): ReadonlySet<str
 }
 
 /** Who could read the keys of the seal, or put something else in the place of a function that every policy asks. */
-function wallOwnersOf({ catalog: { runtime }, server }: StaticFacts): ReadonlySet<string> {
-  return new Set([...(runtime ? [runtime, ...runtime.functions] : []), ...server.runtimeRelations].map(({ owner }) => owner));
+function wallOwnersOf({ catalog: { runtime } }: StaticFacts): ReadonlySet<string> {
+  return new Set((runtime ? [runtime, ...runtime.functions, ...runtime.relations] : []).map(({ owner }) => owner));
 }
 
 /** The other roles of the wall: apart from each other, and not bound where their work is over all tenants. */
@@ -132,12 +132,16 @@ function standingSettings({ catalog, model, reach }: StaticFacts): Finding[] {
     const owner = setting.role === '' ? `database ${setting.database || 'any'}` : `role ${setting.role}`;
     const target = `${setting.name} of ${owner}`;
     const evidence = `${setting.name} = ${setting.value}`;
-    if (setting.name.startsWith(contextSettingPrefix) || (setting.name === protectedSetting && setting.value !== '')) {
+    // A setting that the server does not know is kept as it was written, and read whatever its letters.
+    if (setting.name.toLowerCase().startsWith(contextSettingPrefix) || (setting.name === protectedSetting && setting.value !== '')) {
       return [finding('setting.standing-context', target, `every session starts with ${setting.name} set, by ${owner}`, { evidence })];
     }
     if (setting.name === 'role') return [finding('setting.standing-role', target, `sessions start as role ${setting.value}, by ${owner}`, { evidence })];
     if (setting.name === 'row_security' && setting.value !== 'on') {
       return [finding('setting.row-security', target, `row_security is ${setting.value}, by ${owner}`, { evidence })];
+    }
+    if (setting.name === 'standard_conforming_strings' && setting.value !== 'on') {
+      return [finding('setting.strings', target, `standard_conforming_strings is ${setting.value}, by ${owner}`, { evidence })];
     }
     if (setting.name === 'session_replication_role' && setting.value !== 'origin') {
       return [finding('setting.replication-role', target, `session_replication_role is ${setting.value}, by ${owner}`, { evidence })];

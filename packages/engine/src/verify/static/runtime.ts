@@ -1,25 +1,24 @@
-import type { DatabaseFunction } from '../../catalog/catalog.ts';
-import { eventTrigger, registerTrigger, registerTriggerName } from '../../wall/derive-sql.ts';
-import { operationsSql } from '../../wall/operations-sql.ts';
-import { putBackSql } from '../../wall/quarantine.ts';
+import type { Catalog, RuntimeFunction } from '../../catalog/catalog.ts';
+import { installSql, isInstalledByThis } from '../../wall/installed-runtime.ts';
 import { observingFact } from '../../wall/runtime/rollout-sql.ts';
-import { appFunctions, runtimeSql, sealedFact, unsealedFunctions } from '../../wall/runtime.ts';
+import { appFunctions, sealedFact, unsealedFunctions } from '../../wall/runtime.ts';
+import { type Damage, runtimeDamage, signature } from '../../wall/runtime-damage.ts';
 import { type Finding, finding } from '../finding.ts';
-import { granteeText, installedContext, reached, type StaticFacts } from './static-facts.ts';
+import type { Severity } from '../rules/rule-text.ts';
+import type { FindingRuleId } from '../rules/rules.ts';
+import { granteeText, installedContext, reached, reachOf, type StaticFacts } from './static-facts.ts';
 
-/** What the application may call in schema `partywall`, by name and number of arguments. */
-const openToApp = signatures(appFunctions);
-const closedBySeal = signatures(unsealedFunctions);
-/** The function that keeps older snapshots from seeing a changed state too late. */
-const stateTriggerFunction = 'partywall.state_changed';
+/** What the application may call in schema `partywall`, by name and types of arguments. */
+const openToApp: ReadonlySet<string> = new Set(appFunctions);
+const closedBySeal: ReadonlySet<string> = new Set(unsealedFunctions);
 
 export function runtimeRules(facts: StaticFacts): Finding[] {
   const { catalog } = facts;
   const { runtime } = catalog;
-  if (!runtime?.functions.some((routine) => routine.name === 'tenant_id')) {
+  if (!runtime?.functions.some(({ name }) => name === 'tenant_id') && !runtime?.relations.some(({ name }) => name === 'registry')) {
     return [finding('runtime.missing', 'schema partywall', 'schema partywall is not installed')];
   }
-  const findings: Finding[] = [...functions(runtime.functions, facts), ...openFunctions(runtime.functions, facts), ...openRelations(facts), ...triggers(facts)];
+  const findings: Finding[] = [...damages(facts), ...owners(facts), ...openFunctions(facts), ...openRelations(facts)];
   // A reader that may not see the facts cannot say which phase they name.
   if (runtime.facts && runtime.facts['phase'] !== 'contract') {
     findings.push(
@@ -32,138 +31,112 @@ export function runtimeRules(facts: StaticFacts): Finding[] {
   return findings;
 }
 
-interface ExpectedFunction {
-  /** Name and number of arguments. */
-  readonly signature: string;
-  readonly language: string;
-  readonly volatility: DatabaseFunction['volatility'];
-  readonly securityDefiner: boolean;
-  readonly parallelSafe: boolean;
-  readonly settings: readonly string[];
-  readonly body: string;
+/** Rules by what was found to be wrong with schema `partywall`. */
+const damageRules = {
+  'function changed': 'runtime.function-changed',
+  'function unknown': 'runtime.function-unknown',
+  relation: 'runtime.relation-changed',
+  trigger: 'runtime.trigger',
+} as const satisfies Record<Damage['kind'], FindingRuleId>;
+
+function damages(facts: StaticFacts): Finding[] {
+  const { catalog, model, wanted } = facts;
+  const isOlder = catalog.runtime?.facts !== undefined && !isInstalledByThis(model, catalog, wanted);
+  const brought = isOlder ? ['installed by another version or for another model: `partywall apply --phase expand` brings it up to date'] : [];
+  return runtimeDamage(catalog, { model, wanted, context: installedContext(facts) }).map(({ kind, target, how }) =>
+    finding(damageRules[kind], target, `${target} is not as Partywall makes it: ${how.join('; ')}`, { evidence: brought.join() || undefined }),
+  );
 }
 
-function functions(live: readonly DatabaseFunction[], facts: StaticFacts): Finding[] {
-  const { model, wanted } = facts;
-  const statements = [...runtimeSql(installedContext(facts)), ...operationsSql(wanted), ...registerTrigger(model.tenant), ...eventTrigger(model), putBackSql];
-  const expected = new Map(statements.flatMap((statement) => parseFunction(statement) ?? []).map((item) => [item.signature, item]));
-  return live.flatMap((routine) => {
-    const target = `function partywall.${routine.name}(${routine.arguments})`;
-    const wantedForm = expected.get(signature(routine.name, routine.arguments));
-    // What expand made to fill columns is dropped by contract; until then it is no finding of its own.
-    if (!wantedForm)
-      return /^pw_(derive|adopt)_/.test(routine.name) ? [] : [finding('runtime.function-unknown', target, `Partywall did not install ${target}`)];
-    const differs = difference(routine, wantedForm);
-    return differs.length === 0
-      ? []
-      : [finding('runtime.function-changed', target, `${target} differs from what Partywall installs`, { evidence: differs.join('; ') })];
-  });
-}
-
-function difference(live: DatabaseFunction, wanted: ExpectedFunction): string[] {
-  const settings = (list: readonly string[]) => list.map((setting) => setting.replaceAll(/["'\s]/g, '')).sort();
+/** Whoever owns an object of the wall can change it. An apply by another superuser leaves two owners, who are equals. */
+function owners({ catalog, model }: StaticFacts): Finding[] {
+  const { runtime } = catalog;
+  if (!runtime) return [];
+  // What the application owns is judged as that.
+  const strange = (owner: string): boolean => owner !== model.roles.app && !actsAsOwner(catalog, owner);
+  const message = (target: string, owner: string): string => `${target} belongs to ${owner}, and schema partywall to ${runtime.owner}`;
   return [
-    ...(live.volatility === wanted.volatility ? [] : [`it is ${live.volatility}, not ${wanted.volatility}`]),
-    ...(live.securityDefiner === wanted.securityDefiner ? [] : [`security ${live.securityDefiner ? 'definer' : 'invoker'}`]),
-    ...((live.parallel === 'safe') === wanted.parallelSafe ? [] : [`parallel ${live.parallel}`]),
-    ...(live.language === wanted.language ? [] : [`language ${live.language}`]),
-    ...(live.leakproof ? ['it is called leakproof'] : []),
-    ...(settings(live.settings).join() === settings(wanted.settings).join() ? [] : [`settings ${live.settings.join(', ') || 'none'}`]),
-    // The orphan summary follows references as they are; a body that is behind them is no gap in the wall.
-    ...(live.name === 'orphaned_rows' || normalBody(live.source) === normalBody(wanted.body) ? [] : ['another body']),
+    ...runtime.functions
+      .filter(({ owner }) => strange(owner))
+      .map((routine) => {
+        const target = `function partywall.${routine.name}(${routine.arguments})`;
+        return finding('runtime.owner', target, message(target, routine.owner));
+      }),
+    ...runtime.relations
+      .filter(({ owner }) => strange(owner))
+      .map(({ name, owner }) => finding('runtime.owner', `partywall.${name}`, message(`partywall.${name}`, owner))),
   ];
 }
 
-/** Reads a statement that Partywall itself writes; `set` clauses stand between the attributes and the body. */
-function parseFunction(statement: string): ExpectedFunction | undefined {
-  const head = /^create or replace function partywall\.("?)([^"(]+)\1\(([^)]*)\) returns (.*)$/s.exec(statement);
-  if (!head) return undefined;
-  const [, , name = '', given = '', rest = ''] = head;
-  const quotedBody = / as (\$pw\d*\$)(.*)\1$/s.exec(rest);
-  const body = quotedBody?.[2] ?? /\nreturn .*$/s.exec(rest)?.[0] ?? '';
-  const attributes = quotedBody ? rest.slice(0, quotedBody.index) : rest.slice(0, rest.length - body.length);
-  const settings = [...attributes.matchAll(/\bset (\w+) = ((?:(?!\bset\b)[^\n])+)/g)].map(([, setting = '', value = '']) => `${setting}=${value.trim()}`);
-  return {
-    signature: signature(name, given),
-    language: /\blanguage (\w+)/.exec(attributes)?.[1] ?? '',
-    volatility: /\bstable\b/.test(attributes) ? 'stable' : /\bimmutable\b/.test(attributes) ? 'immutable' : 'volatile',
-    securityDefiner: /\bsecurity definer\b/.test(attributes),
-    parallelSafe: /\bparallel safe\b/.test(attributes),
-    settings,
-    body,
-  };
+/** Superusers, the owner of schema `partywall`, and who can become that one. */
+function actsAsOwner(catalog: Catalog, role: string): boolean {
+  const owner = catalog.runtime?.owner;
+  return role === owner || catalog.roles.get(role)?.superuser === true || (owner !== undefined && reachOf(catalog, role).becomes.has(owner));
 }
 
-function signatures(functions: readonly string[]): ReadonlySet<string> {
-  return new Set(functions.map((text) => signature(text.slice(0, text.indexOf('(')), text.slice(text.indexOf('(') + 1, -1))));
-}
-
-/** `enter/1`: overloads differ in how much they are given. */
-function signature(name: string, list: string): string {
-  return `${name}/${list.trim() === '' ? 0 : list.split(',').length}`;
-}
-
-/**
- * A SQL body is stored as a parse tree and printed with casts, parentheses and qualified names of the server's choosing: those are
- * taken off both sides, and so is OPERATOR() around an operator. Other bodies are stored as written.
- */
-function normalBody(body: string): string {
-  if (!/^\s*return\b/i.test(body)) return body;
-  return body
-    .toLowerCase()
-    .replaceAll('pg_catalog.', '')
-    .replaceAll(/operator\(([^)]*)\)/g, '$1')
-    .replaceAll(/::text|[()\s;]/g, '');
-}
-
-function openFunctions(live: readonly DatabaseFunction[], { reach, model, catalog }: StaticFacts): Finding[] {
+function openFunctions(facts: StaticFacts): Finding[] {
+  const { reach, model, catalog, wanted } = facts;
   const sealed = catalog.runtime?.facts?.[sealedFact] !== undefined;
-  return live.flatMap((routine) => {
+  const isInstalled = grantsOf(installSql(model, catalog, wanted));
+  return (catalog.runtime?.functions ?? []).flatMap((routine) => {
+    const own = signature(routine.name, routine.types);
     const name = `partywall.${routine.name}(${routine.arguments})`;
-    if (sealed && closedBySeal.has(signature(routine.name, routine.arguments))) {
-      const open = reached(routine.grants, reach).filter((grant) => grant.privilege === 'execute');
-      const who = granteeText(
-        open.map((grant) => grant.grantee),
-        model.roles.app,
-      );
-      return open.length === 0 ? [] : [finding('runtime.seal-open', `function ${name}`, `the database is sealed, and ${who} may call ${name}`)];
-    }
-    const forApp = openToApp.has(signature(routine.name, routine.arguments));
-    const open = reached(routine.grants, reach).filter((grant) => grant.privilege === 'execute' && (grant.grantee === 'public' || !forApp));
-    if (open.length === 0) return [];
-    const severity = forApp ? 'low' : routine.returnsTrigger ? 'medium' : 'critical';
-    const who = granteeText(
-      open.map((grant) => grant.grantee),
-      model.roles.app,
-    );
-    return [finding('runtime.function-open', `function ${name}`, `${who} may call ${name}`, { severity })];
+    const grants = routine.grants.filter((grant) => grant.privilege === 'execute');
+    const app = reached(grants, reach);
+    const bySeal = sealed && closedBySeal.has(own);
+    const forApp = openToApp.has(own);
+    const excess = bySeal ? [] : app.filter(({ grantee, grantable }) => grantee === 'public' || grantable || !forApp);
+    const others = grants.filter(({ grantee }) => !reach.grantees.has(grantee) && !isInstalled(grantee, own) && isStranger(catalog, grantee));
+    const who = [...(excess.length > 0 ? [granteeText(granteesOf(excess), model.roles.app)] : []), ...granteesOf(others)].join(', ');
+    return [
+      ...(bySeal && app.length > 0
+        ? [finding('runtime.seal-open', `function ${name}`, `the database is sealed, and ${granteeText(granteesOf(app), model.roles.app)} may call ${name}`)]
+        : []),
+      ...(who === ''
+        ? []
+        : [finding('runtime.function-open', `function ${name}`, `${who} may call ${name}`, { severity: openSeverity(routine, forApp, excess.length > 0) })]),
+    ];
   });
 }
 
-function openRelations({ server, reach, model }: StaticFacts): Finding[] {
-  const relations = server.runtimeRelations.flatMap((relation) => {
+function openSeverity(routine: RuntimeFunction, forApp: boolean, byApp: boolean): Severity {
+  if (forApp) return 'low';
+  return routine.returnsTrigger ? 'medium' : byApp ? 'critical' : 'high';
+}
+
+function granteesOf(grants: readonly { readonly grantee: string }[]): string[] {
+  return [...new Set(grants.map(({ grantee }) => grantee))];
+}
+
+/** Who is given which functions, read from the statements that give them. */
+function grantsOf(statements: readonly string[]): (role: string, routine: string) => boolean {
+  const given = new Set<string>();
+  for (const [, list = '', role = ''] of statements.join('\n').matchAll(/grant execute on ([^;\n]*?) to "((?:[^"]|"")+)"/g)) {
+    const name = role.replaceAll('""', '"');
+    const functions = [...list.matchAll(/partywall\.(\w+)\(([^)]*)\)/g)].map(([, routine = '', types = '']) => signature(routine, types));
+    for (const routine of list === 'all functions in schema partywall' ? ['*'] : functions) given.add(`${routine} ${name}`);
+  }
+  return (role, routine) => given.has(`${routine} ${role}`) || given.has(`* ${role}`);
+}
+
+/** Not one who may do everything in schema `partywall` anyway, and not a role that only functions run as: one that nobody can log in as or become. */
+function isStranger(catalog: Catalog, role: string): boolean {
+  if (actsAsOwner(catalog, role)) return false;
+  const members = [...catalog.roles.values()].filter(({ memberOf }) => memberOf.some((membership) => membership.role === role));
+  return catalog.roles.get(role)?.login !== false || members.some(({ name }) => !actsAsOwner(catalog, name));
+}
+
+function openRelations({ catalog, server, reach, model }: StaticFacts): Finding[] {
+  const relations = (catalog.runtime?.relations ?? []).flatMap((relation) => {
     const open = reached(relation.grants, reach);
-    if (open.length === 0 && relation.owner !== model.roles.app) return [];
+    // Whoever has a key of the seal enters every tenant; everything else may be shown to other roles.
+    const others = relation.name === 'seal_keys' ? granteesOf(relation.grants).filter((role) => !reach.grantees.has(role) && isStranger(catalog, role)) : [];
     const what = relation.owner === model.roles.app ? 'owns' : [...new Set(open.map((grant) => grant.privilege))].join(', ');
-    return [finding('runtime.registry-open', `partywall.${relation.name}`, `the application has ${what} on partywall.${relation.name}`)];
+    const who = [...(what === '' ? [] : [`the application has ${what}`]), ...(others.length > 0 ? [`${others.join(', ')} may use it`] : [])].join('; ');
+    return who === '' ? [] : [finding('runtime.registry-open', `partywall.${relation.name}`, `partywall.${relation.name} is not closed: ${who}`)];
   });
   const create = reached(server.runtimeSchemaGrants, reach).filter((grant) => grant.privilege === 'create');
   return create.length === 0
     ? relations
     : [...relations, finding('runtime.registry-open', 'schema partywall', 'the application may create objects in schema partywall')];
-}
-
-function triggers({ catalog, model, server }: StaticFacts): Finding[] {
-  const root = catalog.relations.get(model.tenant.table);
-  const register = root?.triggers.find((trigger) => trigger.name === registerTriggerName);
-  const findings: Finding[] = [];
-  if (register?.function !== 'partywall.register_tenant') {
-    findings.push(finding('runtime.trigger', `trigger ${registerTriggerName} on ${model.tenant.table}`, `${model.tenant.table} does not register its tenants`));
-  }
-  if (!server.registryTriggers.some((trigger) => trigger.function === stateTriggerFunction && trigger.enabled)) {
-    findings.push(
-      finding('runtime.trigger', 'trigger state_changed on partywall.registry', 'changes of a tenant’s state are not announced to older snapshots'),
-    );
-  }
-  return findings;
 }
