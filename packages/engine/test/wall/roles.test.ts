@@ -118,7 +118,7 @@ describe('after contract', () => {
     expect(rows.map(({ name }) => name)).toEqual([
       'partywall.blocked_sources(text[])',
       'partywall.boot_facts()',
-      'partywall.claim_message(bytea,integer,integer)',
+      'partywall.claim_message(bytea[],integer,integer)',
       'partywall.enter(text,text)',
       'partywall.enter_sealed(text,text,bigint,integer,bigint,bytea)',
       'partywall.enter_since(text,bigint)',

@@ -1,7 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { system } from '../context.ts';
 import { listener } from '../listener.ts';
+import { retried } from '../retried.ts';
 import type { Attempt } from './decide.ts';
 import type { RequestFacts } from './request.ts';
 import { sourceFinder } from './source.ts';
@@ -38,9 +38,6 @@ const recordMsMax = 1_000;
 /** Records that are on their way at a time. Of what comes meanwhile the last of each source is kept, with how many there were. */
 const recordsMax = 4;
 const keptMax = 1_000;
-/** Where all transactions are serializable, records of the same moment get in each other's way. Tries, and the longest pause between two. */
-const triesMax = 6;
-const pauseMsMax = 50;
 
 const recordSql = 'select partywall.record_attempt($1) as seconds';
 const blockedSql = 'select source, seconds from partywall.blocked_sources($1)';
@@ -97,19 +94,10 @@ async function readBlocked(pool: Pick<pg.Pool, 'query'>, sources: readonly strin
 
 /** For how many seconds its source is blocked. */
 async function writeRecord(pool: Pick<pg.Pool, 'query'>, record: Entry): Promise<number | undefined> {
-  for (let tries = 1; ; tries += 1) {
-    try {
-      const { rows } = await system('record a cross-tenant attempt', () => pool.query<{ seconds: number | null }>(recordSql, [JSON.stringify(record)]));
-      return rows[0]?.seconds ?? undefined;
-    } catch (error) {
-      if (tries >= triesMax || !isSerializationFailure(error)) throw error;
-      await delay(Math.random() * pauseMsMax);
-    }
-  }
-}
-
-function isSerializationFailure(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === '40001';
+  const { rows } = await retried(() =>
+    system('record a cross-tenant attempt', () => pool.query<{ seconds: number | null }>(recordSql, [JSON.stringify(record)])),
+  );
+  return rows[0]?.seconds ?? undefined;
 }
 
 interface RememberedBlocks {

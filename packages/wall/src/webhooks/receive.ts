@@ -79,7 +79,7 @@ export function createWebhooks(options: WebhookOptions): Webhooks {
   if ('secrets' in options && checkedSecrets(options.secrets).length === 0) throw new TypeError('a webhook without secrets takes no message');
   const messages = rememberedMessages(pool, { sender, leaseSeconds, keepSeconds });
 
-  /** The tenant and what was proved. */
+  /** The tenant, the secrets that are current for it, and what was proved. */
   const admit = async (message: UnprovenMessage) => {
     const claimed = message.header(tenantHeader.toLowerCase())?.trim() ?? '';
     if (message.body.length > bodyBytesMax) throw new RequestRefusedError('message_too_large');
@@ -90,7 +90,7 @@ export function createWebhooks(options: WebhookOptions): Webhooks {
     if (!proven || Math.abs(now - proven.timestamp) > toleranceSeconds) throw new RequestRefusedError('signature_refused');
     if (claimed === '') throw new RequestRefusedError('tenant_required', { message: `${named(tenantHeader)} header required` });
     if (!readable || ('mayAct' in options && !(await options.mayAct(claimed)))) throw new RequestRefusedError('tenant_foreign');
-    return { tenant: claimed, ...proven };
+    return { tenant: claimed, secrets, ...proven };
   };
 
   const refusal = (error: WallError, requestId: string): Answer => {
@@ -104,22 +104,22 @@ export function createWebhooks(options: WebhookOptions): Webhooks {
   };
 
   const work = async (message: UnprovenMessage, handler: WebhookHandler, requestId: string): Promise<Answer> => {
-    const { tenant, id, timestamp } = await admit(message);
+    const { tenant, secrets, id, timestamp } = await admit(message);
     const { body } = message;
     const context = { tenant, user: `webhook:${sender}`, requestId };
     // Enters the tenant: one that is not there, or suspended, is refused before its message counts as seen.
     await run(context, () => pool.query('select'));
-    const claim = await messages.claim(id);
+    const claim = await messages.claim(id, secrets);
     if (claim.kind === 'busy') throw new RequestRefusedError('message_in_progress');
     if (claim.kind === 'done') return answer(200, requestId, JSON.stringify({ duplicate: true }));
     try {
       await run(context, () => handler({ id, tenant, sentAt: new Date(timestamp * 1_000), body, json: () => JSON.parse(body.toString()) }));
     } catch (error) {
       // Not freed, it is free when the lease ends; the handler's error is the one to be told.
-      await messages.settle(id, claim.token, false).catch(() => undefined);
+      await claim.settle(false).catch(() => undefined);
       throw error;
     }
-    await messages.settle(id, claim.token, true);
+    await claim.settle(true);
     return answer(204, requestId, '');
   };
 

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, createHmac, randomUUID } from 'node:crypto';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { webhookLimits } from '../../../engine/src/wall/runtime/webhooks-sql.ts';
@@ -124,6 +124,25 @@ describe('a message', () => {
     expect(codeOf(await receive(rotated, signed({ secrets: [former] })))).toEqual([401, 'signature_refused']);
   });
 
+  test('is the same message before, while and after its secret is rotated', async () => {
+    const [before, between, after] = [[former], [secret, former], [secret]].map((secrets) => createWebhooks({ ...options, secrets }));
+    if (!before || !between || !after) throw new Error('there are three');
+    const [early, middle, tooEarly] = [randomUUID(), randomUUID(), randomUUID()];
+    const byFormer = (id: string) => signed({ id, secrets: [former] });
+    const byNew = (id: string) => signed({ id, secrets: [secret] });
+    expect((await receive(before, byFormer(early))).status).toBe(204);
+    expect((await receive(between, byFormer(early))).status).toBe(200);
+    expect((await receive(between, byNew(early))).status).toBe(200);
+    // While they are deployed one after the other, a process knows the one secret and its neighbour both.
+    expect((await receive(between, byFormer(middle))).status).toBe(204);
+    expect((await receive(before, byFormer(middle))).status).toBe(200);
+    expect((await receive(after, byNew(middle))).status).toBe(200);
+    expect(handled).toHaveLength(2);
+    // What was done before the new secret was known to anybody is not known once the former is gone: docs/guide/webhooks.md says when to take it out.
+    await receive(before, byFormer(tooEarly));
+    expect((await receive(after, byNew(tooEarly))).status).toBe(204);
+  });
+
   test.each([
     [-301, 401],
     [-300, 204],
@@ -205,6 +224,9 @@ describe('a message', () => {
     expect((await receive(each, signed())).status).toBe(204);
     for (const name of [tenant(2), tenant(4), 'nobody'])
       expect(codeOf(await receive(each, { ...signed(), 'x-tenant-id': name }))).toEqual([401, 'signature_refused']);
+    // Nor does it use up a message of the other that has the same id.
+    await receive(each, signed({ id: 'm-7' }));
+    expect((await receive(each, { ...signed({ id: 'm-7', secrets: ['the secret of tenant two'] }), 'x-tenant-id': tenant(2) })).status).toBe(204);
   });
 });
 
@@ -244,8 +266,9 @@ describe('options', () => {
 
 describe('the record of messages', async () => {
   const attacker = await wall.client();
-  const claim = async (digest: Buffer, lease = 60, keep = 600): Promise<string | undefined> =>
-    (await attacker.query<{ claim: string }>('select partywall.claim_message($1, $2, $3) as claim', [digest, lease, keep])).rows[0]?.claim;
+  const claim = async (digests: Buffer | Buffer[], lease = 60, keep = 600): Promise<string | undefined> =>
+    (await attacker.query<{ claim: string }>('select partywall.claim_message($1, $2, $3) as claim', [[digests].flat(), lease, keep])).rows[0]?.claim;
+  const numbered = (n: number): Buffer => Buffer.alloc(webhookLimits.digestBytes, n);
 
   test('cannot be read or changed by the application but through its functions, and settled only with the token', async () => {
     const headers = signed();
@@ -282,6 +305,61 @@ describe('the record of messages', async () => {
     ] as const)
       expect((await failure(claim(digest, lease, keep))).code).toBe('22023');
     expect((await failure(claim(Buffer.from('short')))).code).toBe('23514');
+    for (const digests of [[], Array.from({ length: webhookLimits.digestsMax + 1 }, (_, n) => numbered(n))])
+      expect((await failure(claim(digests))).code).toBe('22023');
+  });
+
+  test('takes a message by all of its digests or by none, and forgets what it knew by one when that is past its time', async () => {
+    const [first, second, third] = [numbered(20), numbered(21), numbered(22)];
+    const token = await claim([first, second, first]);
+    expect(token).toMatch(/^[0-9a-f-]{36}$/);
+    expect([await claim([third, second]), await claim([first])]).toEqual(['busy', 'busy']);
+    const kept = async () => (await database.query<{ n: number }>('select get_byte(digest, 0) as n from partywall.messages order by n')).rows.map(({ n }) => n);
+    expect(await kept()).toEqual([20, 21]);
+    await attacker.query('select partywall.settle_message($1, $2, true), partywall.settle_message($3, $2, true)', [first, token, second]);
+    expect([await claim([third, second]), await claim([first])]).toEqual(['done', 'done']);
+    expect(await kept()).toEqual([20, 21]);
+    await claim(third);
+    // Done, and past its time, but not removed yet: another digest of the message is being worked on.
+    await database.query("update partywall.messages set keep_until = now() - interval '1 second' where digest = $1", [second]);
+    await database.query(`insert into partywall.messages (digest, until, keep_until) select sha256(n::text::bytea), now(), now() - interval '1 hour'
+      from generate_series(1, ${webhookLimits.purgedAtOnce}) n`);
+    expect(await claim([third, second])).toBe('busy');
+    expect(await claim(second)).toMatch(/^[0-9a-f-]{36}$/);
+  });
+
+  test.each(['read committed', 'repeatable read', 'serializable'])(
+    'gives a message to one of many where transactions are %s, by whichever of its secrets they know it',
+    async (level) => {
+      const levelled = wall.pool({ max: 8, options: `-c default_transaction_isolation=${level.replace(' ', '\\ ')}` });
+      const knowing = [[former], [secret, former], [secret, former], [secret, former]];
+      const processes = knowing.map((secrets) => createWebhooks({ ...options, secrets, pool: levelled }));
+      for (let round = 0; round < 10; round += 1) {
+        handled.length = 0;
+        const headers = signed({ secrets: [former] });
+        const statuses = (await Promise.all([...processes, ...processes].map((one) => receive(one, headers)))).map(({ status }) => status);
+        expect(
+          statuses.filter((status) => status === 204),
+          `round ${round}: ${statuses.join(' ')}`,
+        ).toHaveLength(1);
+        expect(statuses.every((status) => [200, 204, 409].includes(status))).toBe(true);
+        expect(handled).toHaveLength(1);
+        expect((await receive(createWebhooks({ ...options, secrets: [former] }), headers)).status).toBe(200);
+      }
+    },
+  );
+
+  test('cannot be made to refuse a message by whoever has its id and not the secret', async () => {
+    const id = randomUUID();
+    const headers = signed({ id });
+    const named = JSON.stringify(['payments', id]);
+    for (const text of [id, named, `partywall claims ${named}`]) {
+      await claim(createHash('sha256').update(text).digest());
+      for (const guess of ['', 'payments', 'a secret of somebody else', String(headers['x-webhook-signature'])])
+        await claim(createHmac('sha256', guess).update(text).digest());
+    }
+    expect((await receive(createWebhooks(options), headers)).status).toBe(204);
+    expect((await receive(createWebhooks(options), headers)).status).toBe(200);
   });
 
   test('lets a claim that somebody holds in an open transaction keep nobody waiting', async () => {
@@ -289,7 +367,7 @@ describe('the record of messages', async () => {
     await attacker.query('begin');
     await claim(digest);
     const other = await wall.client();
-    const { rows } = await other.query('select partywall.claim_message($1, 60, 600) as claim', [digest]);
+    const { rows } = await other.query('select partywall.claim_message($1, 60, 600) as claim', [[digest]]);
     await attacker.query('rollback');
     expect(rows).toEqual([{ claim: 'busy' }]);
   });

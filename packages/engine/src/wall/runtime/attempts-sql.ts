@@ -1,4 +1,5 @@
 import { dollarQuote } from '../../db/sql.ts';
+import { unlessTaken } from './unless-taken.ts';
 
 /**
  * Attempts on other tenants, and the sources that are blocked because of them. The tables are closed; the application reaches two functions, by which it
@@ -90,13 +91,6 @@ function sourceKey(source: string): string {
 }
 
 const text = (member: string): string => `regexp_replace(left(attempt ->> '${member}', ${attemptLimits.textCharacters}), '[[:cntrl:]]', ' ', 'g')`;
-
-/** Leaves undone what another session is at, or has changed since this transaction's snapshot. */
-const unlessTaken = (statements: string): string => `begin
-    ${statements}
-  exception when lock_not_available or serialization_failure then
-    null;
-  end;`;
 
 /** Counts in the row of this kind and source of the last minute, or in a new one. */
 const countIn = (kind: 'more' | 'gone', source: string, times: string): string => `counter := null;
