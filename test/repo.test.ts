@@ -31,7 +31,7 @@ describe('imports point one way', () => {
     metering: ['db', 'catalog', 'model', 'audit', 'keyring', 'rollout'],
     durable: ['db', 'model'],
     tenants: ['db', 'catalog', 'model', 'wall', 'audit', 'keyring', 'durable', 'metering'],
-    archive: ['db', 'catalog', 'model', 'wall', 'verify', 'audit', 'metering', 'keyring', 'store', 'durable', 'tenants', 'schema'],
+    archive: ['db', 'catalog', 'model', 'wall', 'verify', 'audit', 'metering', 'keyring', 'store', 'durable', 'tenants', 'schema', 'rollout'],
     schema: ['db', 'catalog', 'model', 'wall', 'audit', 'metering', 'tenants'],
     jobs: ['db', 'model'],
     rollout: ['db', 'catalog', 'model', 'wall', 'verify', 'audit'],

@@ -94,6 +94,9 @@ function recoverText(report: RecoverReport): string {
     ...(report.findings === null
       ? []
       : [`  the wall: ${report.findings === 0 ? 'sound by its static rules' : `${report.findings} findings; run partywall verify`}`]),
+    ...(report.rollout.length === 0
+      ? []
+      : [`  the wall holds for everybody, where the backup observed: ${report.rollout.join(', ')}; \`partywall rollout observe\` goes back to that`]),
     ...report.roles.map(({ name, login, superuser }) => {
       const needs = login ? '; give it a password and LOGIN before the application connects' : '';
       return `  made role ${name}${superuser ? ', which was a superuser and is not one here' : ''}${needs}`;

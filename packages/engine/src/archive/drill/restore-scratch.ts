@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { endRolloutSql } from '../../wall/runtime/rollout-sql.ts';
 import { settleRestoredSql } from '../../wall/runtime.ts';
 import type { Archive } from '../archive.ts';
 import { sideBySide } from '../backup/side-by-side.ts';
@@ -11,6 +12,7 @@ import { setSequences } from '../recover/recover.ts';
 import { makeRoles, progressSchema, takeTarget } from '../recover/target.ts';
 import { runSchema } from '../schema/run-schema.ts';
 import { parseSchema, type SchemaItem } from '../schema/schema-document.ts';
+import { withoutRollout } from '../schema/without-rollout.ts';
 import type { DrilledTenant } from './plan-drill.ts';
 import { noteRoles, type Scratch, type ScratchPlace } from './scratch.ts';
 
@@ -29,7 +31,7 @@ export interface ScratchRestore extends RecoveryPlan {
 
 /** @throws PartywallError archive_damaged, archive_foreign, key_missing, restore_refused (no schema), store_object_missing */
 export async function readRestore(archive: Archive, backup: Backup, tenants: readonly DrilledTenant[]): Promise<ScratchRestore> {
-  const schema = parseSchema(await readSchema(archive, backup));
+  const schema = withoutRollout(parseSchema(await readSchema(archive, backup)));
   const platformRef = refOf(archive, 'platform');
   const chosen = tenants.map(({ ref, tenant, rows, bytes }): RecoverySubject => ({ ref, tenant, rows, bytes }));
   const stored = backup.subjects.get(platformRef);
@@ -60,6 +62,7 @@ export async function readRestore(archive: Archive, backup: Backup, tenants: rea
     leftOut: [...backup.subjects.values()].flatMap(({ subject, rows, bytes }) => (refs.has(subject) ? [] : [{ ref: subject, tenant: null, rows, bytes }])),
     retired: 0,
     erased: 0,
+    rollout: [],
     loaded,
     platformTables,
     dataKeys,
@@ -118,6 +121,7 @@ export async function admitTenants(client: pg.ClientBase, tenants: readonly stri
   const { rows } = await client.query<{ there: boolean }>("select pg_catalog.to_regclass('partywall.registry') is not null as there");
   if (!rows[0]?.there) return;
   await client.query(settleRestoredSql);
+  await client.query(endRolloutSql);
   await client.query('delete from partywall.registry g where g.tenant_id::text <> all ($1::text[])', [tenants]);
   await client.query("update partywall.registry g set state = 'active', placement = null, reason = null where g.state <> 'active' or g.placement is not null");
 }

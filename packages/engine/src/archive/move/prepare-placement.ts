@@ -9,10 +9,13 @@ import { copyInto, copyRows } from '../../tenants/transfer/copy-rows.ts';
 import type { Row } from '../../tenants/transfer/layout.ts';
 import { pinTexts } from '../../tenants/transfer/session.ts';
 import { verify } from '../../verify/verify.ts';
+import { observingFact } from '../../wall/runtime/rollout-sql.ts';
+import { settleRestoredSql } from '../../wall/runtime.ts';
 import { type MadeRole, makeRoles, refuseOccupied, refuseUnable } from '../recover/target.ts';
 import { runSchema } from '../schema/run-schema.ts';
 import { schemaDdl } from '../schema/schema-ddl.ts';
 import { type SchemaDdl, schemaFingerprint } from '../schema/schema-document.ts';
+import { withoutRollout } from '../schema/without-rollout.ts';
 
 /**
  * What a preparation remembers while it runs, in the database that it fills: an item of the schema and its record are one transaction, so that a kill
@@ -23,6 +26,8 @@ const progressSchema = 'partywall_prepare';
 const ownTables = ['facts', 'migrations', 'plans', 'quotas', 'alert_rules'].map((name) =>
   tableName(name === 'facts' ? 'partywall' : 'partywall_control', name),
 );
+/** What would be untrue there: the modes of this database stay with it. */
+const leftOut: Readonly<Record<string, string>> = { 'partywall.facts': `t.name <> '${observingFact}'` };
 const listedMax = 20;
 
 export interface PrepareInput {
@@ -67,7 +72,8 @@ export async function preparePlacement(operation: Operation, input: PrepareInput
   const client = await connect(input.into, { purpose: 'prepare a placement' });
   const live = await pool.connect();
   try {
-    const schema = await schemaDdl(live);
+    // A placement has modes of its own, and begins without.
+    const schema = withoutRollout(await schemaDdl(live));
     const found = await lookAt(client, schema, describeTarget(input.into));
     const tables = tablesOf(operation, input);
     await live.query('begin isolation level repeatable read, read only');
@@ -80,6 +86,7 @@ export async function preparePlacement(operation: Operation, input: PrepareInput
     }
     const roles = found === 'same' ? [] : await makeAll(client, live, { schema, tables, found, options });
     const copied = found === 'same' ? await fillAll(client, live, tables) : await countRows(client, tables);
+    await client.query(settleRestoredSql);
     await createSystemDatabase(client, model.roles.service);
     const { findings } = await verify({ model, adminUrl: input.into, staticOnly: true });
     return {
@@ -105,7 +112,7 @@ async function lookAt(client: pg.ClientBase, schema: SchemaDdl, target: string):
   );
   if (!rows[0]?.locked) throw new PartywallError('move_refused', `preparing ${target}: another preparation of it is running`);
   if (rows[0].begun) return 'begun';
-  const there = await schemaDdl(client);
+  const there = withoutRollout(await schemaDdl(client));
   if (schemaFingerprint(there) === schemaFingerprint(schema)) return 'same';
   try {
     await refuseOccupied(client);
@@ -221,7 +228,7 @@ async function addMissing(client: pg.Client, live: pg.ClientBase, table: TableNa
 }
 
 async function* rowsOf(live: pg.ClientBase, table: TableName, columns: string): AsyncGenerator<Row> {
-  for await (const batch of copyRows(live, `select ${columns} from ${quoted(table)}`)) yield* batch;
+  for await (const batch of copyRows(live, `select ${columns} from ${quoted(table)} t where ${leftOut[table] ?? true}`)) yield* batch;
 }
 
 async function storedColumns(live: pg.ClientBase, table: TableName): Promise<string> {
@@ -235,7 +242,7 @@ async function storedColumns(live: pg.ClientBase, table: TableName): Promise<str
 async function countRows(client: pg.ClientBase, tables: readonly TableName[]): Promise<PrepareReport['tables']> {
   const counts: { table: string; rows: number }[] = [];
   for (const table of tables) {
-    const { rows } = await client.query<{ count: string }>(`select count(*) as count from ${quoted(table)}`);
+    const { rows } = await client.query<{ count: string }>(`select count(*) as count from ${quoted(table)} t where ${leftOut[table] ?? true}`);
     counts.push({ table, rows: Number(rows[0]?.count ?? 0) });
   }
   return counts;

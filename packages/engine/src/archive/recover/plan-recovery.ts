@@ -1,6 +1,9 @@
+import type { RolloutMode } from '@partywall/wall';
 import { PartywallError } from '../../errors.ts';
 import { tenantOfSubject } from '../../keyring/data-keys.ts';
 import { parseTableName, type TableName } from '../../model/table-name.ts';
+import { describeMode } from '../../rollout/plan-change.ts';
+import { type ModeRow, observes } from '../../rollout/state.ts';
 import type { Archive } from '../archive.ts';
 import type { Manifest, ManifestSubject, ManifestTable } from '../format/manifest.ts';
 import { type Tier, tierOrder } from '../ledger/reconcile-plan.ts';
@@ -8,6 +11,7 @@ import { readSchema } from '../read/backup-source.ts';
 import { type Backup, refOf } from '../read/open-backup.ts';
 import { retiredSubjects } from '../read/retired-subjects.ts';
 import { parseSchema, type SchemaDdl } from '../schema/schema-document.ts';
+import { withoutRollout } from '../schema/without-rollout.ts';
 import { fieldOf, readLines } from './copy-lines.ts';
 
 /** Subjects whose tier is looked up at once. */
@@ -49,6 +53,8 @@ export interface RecoveryPlan {
   readonly retired: number;
   /** Subjects whose keys are gone: they were erased, and cannot come back. */
   readonly erased: number;
+  /** Modes of a roll-out that observed, a line each: they do not come back. */
+  readonly rollout: readonly string[];
 }
 
 /**
@@ -62,7 +68,7 @@ export async function planRecovery(archive: Archive, backup: Backup, tiers: read
   if (manifest.scope !== 'all') throw refused('it holds some tenants only');
   if (!isWhole(manifest)) throw refused(`it holds ${manifest.classes.join(', ')} only`);
   if (manifest.source.engine !== 'postgresql') throw refused(`it was made of a ${manifest.source.engine} database`);
-  const schema = parseSchema(await readSchema(archive, backup));
+  const schema = withoutRollout(parseSchema(await readSchema(archive, backup)));
   const tables = recoveryTables(manifest.tables, schema);
   const platformRef = refOf(archive, 'platform');
   const readable = manifest.subjects.flatMap((subject) => {
@@ -86,6 +92,7 @@ export async function planRecovery(archive: Archive, backup: Backup, tiers: read
     leftOut: [...tenants.filter(({ ref }) => !wanted.some((tier) => tierOf.get(ref) === tier)), ...retired],
     retired: retired.length,
     erased: manifest.subjects.length - readable.length,
+    rollout: await readModes(backup, platformRef, tables),
   };
 }
 
@@ -109,6 +116,20 @@ export function recoveryTables(stored: readonly ManifestTable[], schema: SchemaD
   });
 }
 
+/** What a roll-out observed when the backup was made; nothing where everything was enforced. */
+async function readModes(backup: Backup, platformRef: string, tables: readonly RecoveryTable[]): Promise<string[]> {
+  const stored = tables.find(({ name }) => name === 'partywall.rollout')?.stored;
+  if (!stored) return [];
+  const modes: { readonly scope: ModeRow['scope']; readonly target: string; readonly mode: RolloutMode }[] = [];
+  for await (const line of readLines(backup.content(platformRef, stored.name))) {
+    const scope = modeScopes.find((each) => each === fieldOf(line, stored, 'scope'));
+    const mode = fieldOf(line, stored, 'mode') === 'observe' ? 'observe' : 'enforce';
+    if (scope) modes.push({ scope, target: fieldOf(line, stored, 'target') ?? '', mode });
+  }
+  return observes(modes) ? modes.map(describeMode) : [];
+}
+
+const modeScopes = ['all', 'percent', 'tenant', 'table'] as const;
 const plansTable = 'partywall_control.plans';
 const directoryTable = 'partywall_control.directory';
 

@@ -4,6 +4,7 @@ import { PartywallError } from '../../errors.ts';
 import type { TenancyModel } from '../../model/model.ts';
 import { parseTableName, quoted } from '../../model/table-name.ts';
 import { verify } from '../../verify/verify.ts';
+import { endRolloutSql } from '../../wall/runtime/rollout-sql.ts';
 import { settleRestoredSql } from '../../wall/runtime.ts';
 import type { Archive } from '../archive.ts';
 import type { Tier } from '../ledger/reconcile-plan.ts';
@@ -72,6 +73,8 @@ export interface RecoverReport {
   /** Subjects without a key: erased since. */
   readonly erased: number;
   readonly roles: readonly MadeRole[];
+  /** Modes of the roll-out in the backup, a line each, where it observed anything. None comes back: what is restored enforces. */
+  readonly rollout: readonly string[];
   /** What the backup could not hold and the schema could not say, a line each. */
   readonly notes: readonly string[];
   /** What the wall lacks, by the static rules; null: not looked at. */
@@ -81,7 +84,7 @@ export interface RecoverReport {
 
 /**
  * Restores a whole database into an empty one: schema, rows tier by tier, what stands on them, checks in the depth of each tier. Its tenants stay fenced until
- * `reconcile` has asked the ledger. Killed anywhere, the same call goes on.
+ * `reconcile` has asked the ledger, and the wall holds for all of them, whatever a roll-out observed. Killed anywhere, the same call goes on.
  *
  * @throws PartywallError backup_unknown, restore_refused, archive_damaged, key_missing, permission_missing, and what `connect` throws
  */
@@ -209,6 +212,7 @@ async function inTransaction(client: pg.Client, name: string, work: () => Promis
 async function fenceAll(client: pg.ClientBase, plan: RecoveryPlan): Promise<void> {
   if (!plan.tables.some(({ name }) => name === 'partywall.registry')) return;
   await client.query(settleRestoredSql);
+  await client.query(endRolloutSql);
   const ids = (subjects: readonly { readonly tenant: string | null }[]): (string | null)[] => subjects.map(({ tenant }) => tenant);
   const loaded = ids(plan.tiers.flatMap(({ subjects }) => subjects));
   const leftOut = ids(plan.leftOut);
@@ -285,6 +289,7 @@ function report(plan: RecoveryPlan, { into }: RecoverInput, outcome: Outcome): R
     retired: plan.retired,
     erased: plan.erased,
     roles: outcome.roles ?? [],
+    rollout: plan.rollout,
     notes: [...plan.schema.unsupported, ...manifest.left, ...(outcome.unfilled ?? [])],
     findings: outcome.findings ?? null,
     journal: outcome.journal ?? null,

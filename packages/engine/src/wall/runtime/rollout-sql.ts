@@ -46,6 +46,17 @@ export const rolloutTablesFact = 'rollout_tables';
 /** Fact, true while tenants are observed, for verify. */
 export const observingFact = 'rollout_observing';
 
+/** Ends the roll-out of a database that was made from another one: it enforces, and nothing was begun that gates could step back from. */
+export const endRolloutSql = `do ${dollarQuote(`begin
+  if pg_catalog.to_regclass('partywall.rollout') is not null then
+    delete from partywall.rollout;
+  end if;
+  if pg_catalog.to_regclass('partywall.rollout_stages') is not null then
+    delete from partywall.rollout_stages;
+  end if;
+  update partywall.facts set value = 'false', changed_at = now() where name = '${observingFact}' and value = 'true';
+end`)}`;
+
 /** What the application may call. */
 export const rolloutAppFunctions = ['rollout_state(text)', 'rollout_tables()'] as const;
 
