@@ -84,9 +84,16 @@ it('is told from what another version installed, which apply brings up to date',
   expect(await findings()).toEqual([]);
 });
 
-const forms = ['uuid', 'bigint', 'integer', 'smallint', 'text'].flatMap((keyType) =>
-  [undefined, 'uuid', 'integer', 'text'].flatMap((unitType) => [true, false].map((isProtected) => ({ keyType, unitType, isProtected }))),
-);
+const keys: readonly [keyType: string, unitType: string | undefined][] = [
+  ['uuid', undefined],
+  ['uuid', 'uuid'],
+  ['bigint', 'integer'],
+  ['integer', undefined],
+  ['smallint', 'text'],
+  ['text', undefined],
+  ['text', 'bigint'],
+];
+const forms = keys.flatMap(([keyType, unitType]) => [true, false].map((isProtected) => ({ keyType, unitType, isProtected })));
 
 it('is none in what was just installed, whatever the types of keys and wherever the context is kept', async () => {
   const { url } = await createDatabase();

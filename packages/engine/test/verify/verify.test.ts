@@ -134,6 +134,24 @@ describe('a walled database', () => {
     await expect(running).rejects.toThrow('enough');
   });
 
+  it('is sound where texts have a form that checks ask for, in empty tables too', async () => {
+    const { model, url, appUrl } = await walledFrom(
+      `create table tenants (id uuid primary key);
+create domain slug as text check (value ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(value) between 3 and 40);
+create table papers (id bigint generated always as identity primary key, tenant uuid not null references tenants, slug slug not null,
+  code varchar(9) not null check (code ~ '^[A-Z]{3}-\\d{4}$'), iban text not null check (iban ~ '^DE\\d+$' and length(iban) = 22),
+  file text check (file like 'a/%.pdf'), country text not null, zip text not null,
+  check (country = 'DE' and zip ~ '^\\d{5}$' or country = 'NL' and zip ~ '^\\d{4} [A-Z]{2}$'), check (num_nonnulls(file) = 1),
+  unique (tenant, code), unique (tenant, iban), unique (tenant, slug));
+insert into tenants select gen_random_uuid() from generate_series(1, 2)`,
+      { tenant: { table: 'tenants' }, column: 'tenant', tables: { papers: { scope: 'scoped', column: 'tenant' } } },
+    );
+    const report = await verify({ model, adminUrl: url, appUrl });
+    expect(report.couldNotRun).toEqual([]);
+    expect(report.findings).toEqual([]);
+    expect(report.checks.find(({ rule }) => rule === 'read.rows')).toMatchObject({ outcome: 'pass', targets: 2 });
+  });
+
   it.each(['bigint', 'integer', 'text', 'varchar(12)'])('is sound with tenant keys of type %s', async (type) => {
     const { model, url, appUrl } = await keyedDatabase(type, 2);
     const report = await verify({ model, adminUrl: url, appUrl });
@@ -286,8 +304,23 @@ describe('what could not be asked is a failure of its own', () => {
     const { model, url, appUrl } = await keyedDatabase('uuid', 2, 'check (md5(body || id::text) = body)');
     const report = await verify({ model, adminUrl: url, appUrl });
     expect(report.findings).toEqual([]);
-    expect(reasons(report)).toContainEqual(expect.stringMatching(/^no row to attack: planting: 23514 .*; existing rows: no tenant has a row$/));
+    expect(reasons(report)).toContainEqual(
+      expect.stringMatching(/^no row to attack: planting: 23514 .*; existing rows: no tenant has a row; one that is committed is enough$/),
+    );
     expect(verifyExit(report)).toBe(2);
+  });
+
+  it('for a column that no value was found for, and names its checks', async () => {
+    const { model, url, appUrl } = await keyedDatabase('uuid', 2, 'constraint spelled check (md5(body) = body)');
+    const report = await verify({ model, adminUrl: url, appUrl, only: ['read.rows'] });
+    expect(reasons(report)).toEqual([
+      'no row to attack: planting: no value that is tried for body (text) passes spelled, CHECK ((md5(body) = body)); existing rows: no tenant has a row; one that is committed is enough',
+    ]);
+    const waived = await verify({
+      ...{ model: { ...model, waivers: [{ rule: 'read.rows', target: 'public.notes', reason: 'a hash of itself', until: '2999-01-01' }] } },
+      ...{ adminUrl: url, appUrl, only: ['read.rows'] },
+    });
+    expect(waived.couldNotRun).toEqual([]);
   });
 
   it('but not for one that has rows of two tenants: those are attacked', async () => {

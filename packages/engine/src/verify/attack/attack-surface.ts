@@ -165,7 +165,9 @@ async function attackTable(stage: Stage, table: WantedTable, attacks: readonly T
   const existing = owner === undefined ? { failed: 'no tenant has a row' } : await withRow(owner, false);
   if (!('failed' in existing)) return { found: existing, planted: false };
   return {
-    found: every((rule) => stuck(rule, relation.table, `no row to attack: planting: ${planted.failed}; existing rows: ${existing.failed}`)),
+    found: every((rule) =>
+      stuck(rule, relation.table, `no row to attack: planting: ${planted.failed}; existing rows: ${existing.failed}; one that is committed is enough`),
+    ),
     planted: false,
   };
 }

@@ -1,5 +1,6 @@
 import { randomBytes, randomInt, randomUUID } from 'node:crypto';
 import type { ColumnFacts } from './column-facts.ts';
+import { patternSamples } from './pattern-samples.ts';
 
 /**
  * Values to try for a column in order, as text; the first that the column's checks accept is taken. `unique` draws where there is a
@@ -8,8 +9,9 @@ import type { ColumnFacts } from './column-facts.ts';
 export function candidateValues(facts: ColumnFacts, checks: readonly string[], unique = false): string[] {
   const hints = [...checks, ...facts.domainChecks];
   const shapes = facts.category === 'S' ? textShapes : [];
+  const patterned = facts.category === 'S' ? hints.flatMap((check) => patternSamples(check, unique)) : [];
   const first = [...facts.labels, ...(facts.base === 'boolean' ? ['true', 'false'] : [])];
-  const values = [...(unique ? shuffled(first) : first), ...ofType(facts), ...fromChecks(hints, facts, unique), ...shapes];
+  const values = [...(unique ? shuffled(first) : first), ...patterned, ...ofType(facts), ...fromChecks(hints, facts, unique), ...shapes];
   return [...new Set(values)].map((value) => fitted(value, facts.base));
 }
 

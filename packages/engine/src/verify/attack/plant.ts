@@ -189,10 +189,21 @@ async function draftRow(bed: Bed, { table, tenant, filling, trail }: RowToDraft)
     if (!drawn && !needed && !(filling(column.name) && column.default === undefined)) continue;
     const value = await columnValue(bed, relation, column, drawn);
     if (value !== undefined) row.set(column.name, typed(value, column));
-    else if (needed) return { failed: `no value for ${column.name} (${column.type}) passes its checks` };
+    else if (needed) return { failed: `no value that is tried for ${column.name} (${column.type}) passes ${checksOf(bed, relation, column)}` };
   }
   for (const constraint of relation.constraints) await referToItself(bed, relation, constraint, row);
   return { row };
+}
+
+/** The checks of a column, as a person finds them. */
+function checksOf(bed: Bed, relation: Relation, column: Column): string {
+  const own = ownChecks(relation, column).map(({ name, definition }) => `${name}, ${definition}`);
+  const ofDomain = (bed.garden.columnFacts(relation.oid, column.name)?.domainChecks ?? []).map((definition) => `its type's ${definition}`);
+  return [...own, ...ofDomain].join(', and ') || 'its type';
+}
+
+function ownChecks(relation: Relation, column: Column): Constraint[] {
+  return relation.constraints.filter((constraint) => constraint.kind === 'check' && constraint.columns.join() === column.name);
 }
 
 /** Columns of unique indexes, also those inside an expression: `lower(name)`. */
@@ -281,7 +292,7 @@ async function fillReference(bed: Bed, { table, tenant, constraint, row, filling
 export async function columnValue(bed: Bed, relation: Relation, column: Column, unique: boolean): Promise<string | undefined> {
   const facts = bed.garden.columnFacts(relation.oid, column.name);
   if (!facts) return undefined;
-  const checks = relation.constraints.filter((constraint) => constraint.kind === 'check' && constraint.columns.join() === column.name);
+  const checks = ownChecks(relation, column);
   const random = unique ? uniqueValue(facts) : undefined;
   if (checks.length === 0 && facts.domainChecks.length === 0) return random ?? candidateValues(facts, [], unique)[0];
   const key = `${relation.table}/${column.name}`;

@@ -104,7 +104,9 @@ function unable(report: VerifyReport, paint: Paint): string[] {
   const lines = report.couldNotRun.map(({ surface, rules, target, reason }) => {
     return `  ${paint('red', '?')} ${surfaceText[surface]}, ${target}: ${reason}${rules.length > 0 ? paint('dim', ` [${rules.join(', ')}]`) : ''}`;
   });
-  return [paint('bold', 'could not run'), ...lines, ''];
+  const waivers = 'each rule of such a target can be accepted by a waiver in partywall.config.ts, with a reason and an end date';
+  const hint = report.couldNotRun.some(({ rules }) => rules.length > 0) ? [paint('dim', `      ${waivers}`)] : [];
+  return [paint('bold', 'could not run'), ...lines, ...hint, ''];
 }
 
 function residuals(report: VerifyReport, paint: Paint): string[] {
