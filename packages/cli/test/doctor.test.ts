@@ -51,6 +51,22 @@ test('the lines follow the wall through its phases', async () => {
   expect(line('app-connection')).toMatchObject({ status: 'pass', message: expect.stringContaining(`row level security binds ${on.roles.app}`) });
 });
 
+test('a wall whose functions somebody replaced is told from one that stands', async () => {
+  const on = await portal();
+  await partywall(['apply', '--phase', 'expand'], on);
+  await partywall(['apply', '--phase', 'contract', '--yes', '--skip-gate'], on);
+  expect((await doctor(on)).line('schema')).toMatchObject({ status: 'pass' });
+  await on.database.query(`alter function partywall.tenant_id() immutable; grant execute on function partywall.set_state(text, text, text) to ${on.roles.app}`);
+  const { status, line } = await doctor(on);
+  expect(status).toBe(1);
+  expect(line('schema')).toMatchObject({
+    status: 'fail',
+    message: 'function partywall.tenant_id() is not as Partywall makes it: it is immutable, not stable, and 1 more',
+  });
+  await partywall(['apply', '--phase', 'expand'], on);
+  expect((await doctor(on)).line('schema')).toMatchObject({ status: 'pass' });
+});
+
 test('a missing config and a missing connection string are two failed lines, not an error', async () => {
   const { status, line } = await doctor({ cwd: await folder() });
   expect(status).toBe(1);

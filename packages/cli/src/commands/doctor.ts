@@ -17,6 +17,7 @@ import { appConnectionLine } from '../doctor/app-connection.ts';
 import { indexLines } from '../doctor/indexes.ts';
 import { fail, type Line, pass, skip } from '../doctor/line.ts';
 import { findMigrations, type MigrationFolder, migrationLine } from '../doctor/migrations.ts';
+import { schemaLine } from '../doctor/schema.ts';
 import { driftLine, phaseLine, privilegesLine, rolesLine } from '../doctor/standing.ts';
 import { helpEnding } from './help.ts';
 
@@ -54,7 +55,7 @@ async function doctor(ctx: CommandContext, flags: DoctorFlags): Promise<Answer> 
       const catalog = await readCatalog(client);
       const version = `${Math.floor(catalog.serverVersion / 10_000)}.${catalog.serverVersion % 10_000}`;
       lines.push(pass('database', `PostgreSQL ${version}, ${describeTarget(url)}`));
-      lines.push(...(await databaseLines(ctx, client, catalog, config?.model)));
+      lines.push(...(await databaseLines({ ctx, client, url }, catalog, config?.model)));
       lines.push(...(await migrationLines(migrations, catalog, client)));
       if (flags.indexes && config) advice = await adviseIndexes(client, config.model);
     } finally {
@@ -67,12 +68,17 @@ async function doctor(ctx: CommandContext, flags: DoctorFlags): Promise<Answer> 
   return answer(ctx, lines, advice);
 }
 
-async function databaseLines(ctx: CommandContext, client: Connection, catalog: Catalog, model: TenancyModel | undefined): Promise<Line[]> {
+async function databaseLines(
+  { ctx, client, url }: { ctx: CommandContext; client: Connection; url: string },
+  catalog: Catalog,
+  model: TenancyModel | undefined,
+): Promise<Line[]> {
   if (!model) return [privilegesLine(catalog, undefined), phaseLine(catalog)];
   return [
     privilegesLine(catalog, await missingRights(client, catalog, model)),
     rolesLine(catalog, model),
     phaseLine(catalog),
+    await schemaLine(url, catalog, model),
     driftLine(catalog, model),
     await appConnectionLine(ctx.env['PARTYWALL_APP_URL'], client, catalog, model),
   ];
