@@ -85,9 +85,12 @@ export async function openSnapshot({ database, signal }: Operation, { backup, ..
   if (connection === undefined) throw new TypeError('the pool of the control plane has no connection string');
   const client = await connect(connection, { purpose: `backup ${backup}` });
   let closed = false;
+  let reading: Promise<unknown> = Promise.resolve();
   const close = async (): Promise<void> => {
     if (closed) return;
     closed = true;
+    // A connection that is dropped while a statement runs keeps its locks until the server has finished that statement.
+    await reading.catch(() => undefined);
     await client.end();
   };
   try {
@@ -95,7 +98,10 @@ export async function openSnapshot({ database, signal }: Operation, { backup, ..
     for (let attempt = 1; ; attempt += 1) {
       signal?.throwIfAborted();
       const taken = await attemptSnapshot(client, database, attempt === 1 ? input : { ...input, catalog: undefined });
-      if (taken) return { ...taken, connection, client, close, end: () => endSnapshot(client).finally(close) };
+      if (taken) {
+        reading = taken.schema;
+        return { ...taken, connection, client, close, end: () => endSnapshot(client).finally(close) };
+      }
       if (attempt === attemptsMax) {
         throw new PartywallError(
           'lock_not_acquired',
