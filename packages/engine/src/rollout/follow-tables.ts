@@ -5,7 +5,7 @@ import { PartywallError } from '../errors.ts';
 import type { TenancyModel } from '../model/model.ts';
 import type { TableName } from '../model/table-name.ts';
 import { type StepContext, withRetriedLocks } from '../wall/run-step.ts';
-import { observePolicyName } from '../wall/runtime/rollout-sql.ts';
+import { modesLock, observePolicyName } from '../wall/runtime/rollout-sql.ts';
 import { type WantedWall, wantedWall } from '../wall/shape.ts';
 import type { RolloutChange } from './plan-change.ts';
 import { type ModeRow, observes, readModes } from './state.ts';
@@ -20,8 +20,6 @@ export interface FollowReport {
 
 type Mode = Pick<ModeRow, 'scope' | 'target' | 'mode'>;
 
-/** Held by whoever changes the modes, and shared by whoever has made a table fit them, each until its transaction ends. */
-export const modesLock = "hashtextextended('partywall:rollout', 0)";
 /**
  * Last in each step, when its table is locked: a change of the modes that is under way comes first. To wait for it would be to wait for somebody
  * who may want the table.

@@ -51,8 +51,8 @@ const certificateBody = z.object({
   completedAt: z.string(),
   /** Rows of each table of the model. */
   tables: z.array(z.object({ table: z.string(), before: z.int(), after: z.literal(0) })),
-  /** People without another tenant, rows of the control plane, rows that apply had taken aside. */
-  removed: z.object({ people: z.int(), control: z.int(), quarantined: z.int() }),
+  /** People without another tenant, rows of the control plane, rows that apply had taken aside, rows of schema partywall that named it (absent in older ones). */
+  removed: z.object({ people: z.int(), control: z.int(), quarantined: z.int(), wall: z.int().optional() }),
   /** Materialised views that hold copies until their owner refreshes them. */
   copies: z.array(z.string()),
   /** What became of its backups; absent where the database was never backed up. */

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { controlDatabase } from '../../../../test/support/control-database.ts';
 import {
@@ -16,6 +16,7 @@ import {
   verifyCertificate,
 } from '../../src/index.ts';
 import { nameHash } from '../../src/tenants/certificate.ts';
+import { wallTables } from '../../src/tenants/erase/wall-rows.ts';
 import { eraser } from './erasing.ts';
 
 const fixture = await controlDatabase();
@@ -89,6 +90,54 @@ describe('erasing a tenant', () => {
     const { rows } = await database.query('select action from partywall_control.audit_records where tenant_id = $1 order by seq', [tenant]);
     expect(rows.map(({ action }) => action)).toEqual(['tenant.provision', 'tenant.erase', 'tenant.erased']);
     expect((await database.query(`select from partywall_people."user" where "email" = 'gone@example.org'`)).rowCount).toBe(0);
+  });
+
+  test('takes it out of what schema partywall keeps for the roll-out, attempts and jobs, and leaves the rows of others as they were', async () => {
+    const [tenant, other] = [await furnished('Recorded'), await furnished('Recorded beside it')];
+    const hashes = [tenant, other].map((key) => createHash('sha256').update(key).digest('hex').slice(0, 16));
+    await database.query(`insert into partywall.rollout (scope, target, mode) values ('tenant', '${tenant}', 'observe'), ('tenant', '${other}', 'enforce');
+      insert into partywall.facts (name, value) values ('rollout_observing', 'true');
+      insert into partywall.attempts (at, last_at, times, kind, source, route, actor, tenant, claimed, request_id) values
+        (now(), now(), 1, 'tenant', '198.51.100.1', 'GET /a', 'u1', '${tenant}', '${other}', 'r1'),
+        (now(), now(), 2, 'tenant', '198.51.100.2', 'GET /t/${tenant}', 'u2', '${other}', '{${tenant.toUpperCase()}}', 'r2'),
+        (now(), now(), 3, 'tenant', '198.51.100.3', 'GET /c', 'u3', '${other}', 'nobody', 'r3');
+      insert into partywall.integrity_counts values ('public.notes', now(), 2, '{"${hashes[0]}": 1, "${hashes[1]}": 1}');
+      insert into partywall.job_runs (job, run_key, started_at, receipt) values ('report', '1', now(), '${JSON.stringify({
+        status: 'incomplete',
+        failures: [tenant, other].map((key) => ({ tenant: key, reason: `failed for ${key}` })),
+        alerts: [{ kind: 'zero' }, { kind: 'zero_tenants', count: 2, tenants: [tenant, other] }],
+      })}');
+      insert into partywall.job_visits (run, tenant_id, outcome) select id, key, 'failed' from partywall.job_runs, unnest('{${tenant},${other}}'::text[]) key`);
+    await erase({ tenant, force: true });
+    expect((await traces(tenant)).filter((table) => table.startsWith('partywall.'))).toEqual([]);
+    expect((await readCertificate(operation(), tenant)).body.removed).toMatchObject({ wall: 5 });
+    const rows = async (query: string) => (await database.query(query)).rows;
+    expect(await rows('select scope, target from partywall.rollout')).toEqual([{ scope: 'tenant', target: other }]);
+    expect(await rows("select value from partywall.facts where name = 'rollout_observing'")).toEqual([{ value: false }]);
+    const gone = { route: null, request_id: null };
+    expect(await rows('select times::int, host(source) as source, route, actor, tenant, claimed, request_id from partywall.attempts order by source')).toEqual([
+      { ...gone, times: 1, source: '198.51.100.1', actor: null, tenant: null, claimed: other },
+      { ...gone, times: 2, source: '198.51.100.2', actor: 'u2', tenant: other, claimed: null },
+      { times: 3, source: '198.51.100.3', route: 'GET /c', actor: 'u3', tenant: other, claimed: 'nobody', request_id: 'r3' },
+    ]);
+    expect(await rows('select tenants from partywall.integrity_counts')).toEqual([{ tenants: { [hashes[1] ?? '']: 1 } }]);
+    expect(await rows('select receipt from partywall.job_runs')).toEqual([
+      {
+        receipt: {
+          status: 'incomplete',
+          failures: [{ tenant: other, reason: `failed for ${other}` }],
+          alerts: [{ kind: 'zero' }, { kind: 'zero_tenants', count: 2, tenants: [other] }],
+        },
+      },
+    ]);
+    expect(await rows('select tenant_id from partywall.job_visits')).toEqual([{ tenant_id: other }]);
+  });
+
+  test('knows every table of schema partywall', async () => {
+    const { rows } = await database.query<{ name: string }>(
+      "select relname as name from pg_class where relnamespace = 'partywall'::regnamespace and relkind in ('r', 'p')",
+    );
+    expect(Object.keys(wallTables)).toEqual(expect.arrayContaining(rows.map(({ name }) => name)));
   });
 
   test('says before what it would do, in the same order and the same numbers as the certificate says after', async () => {

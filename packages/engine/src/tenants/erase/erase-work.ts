@@ -14,6 +14,7 @@ import { deleteGroup, deleteLastGroup } from './delete-rows.ts';
 import { readErasurePlan } from './erase.ts';
 import type { ErasurePlan } from './erasure-plan.ts';
 import { countRows, countTenant } from './row-changes.ts';
+import { forgetInWall } from './wall-rows.ts';
 
 /** A trigger that keeps history may add rows while others go; more rounds than this mean that something writes on. */
 const passesMax = 5;
@@ -121,6 +122,7 @@ join partywall_control.operations o on o.id = $2 where d.tenant_id = $1 and d.st
   await client.query('set constraints all immediate');
   const quarantined = await deleteQuarantined(client, model, tenant);
   const control = await deleteControlRows(client, tenant);
+  const wall = await forgetInWall(client, tenant);
   const tables: { table: string; before: number; after: 0 }[] = [];
   const left = await leftControlRows(client, tenant);
   for (const table of plan.groups.flatMap((group) => group.tables)) {
@@ -137,7 +139,7 @@ join partywall_control.operations o on o.id = $2 where d.tenant_id = $1 and d.st
     requestedAt: found.started_at.toISOString(),
     completedAt: clock().toISOString(),
     tables,
-    removed: { people, control, quarantined },
+    removed: { people, control, quarantined, wall },
     copies: [...plan.copies],
     ...(backups && { backups }),
   });

@@ -43,6 +43,9 @@ export function unitPoliciesFor(table: Pick<Relation, 'policies'>, { roles }: Te
 /** Fact with the walled tables and their tenant columns, as the last change of a mode found them: `[{schema, name, column}]`. */
 export const rolloutTablesFact = 'rollout_tables';
 
+/** Held by whoever changes the modes, and shared by whoever has made a table fit them, each until its transaction ends. */
+export const modesLock = "pg_catalog.hashtextextended('partywall:rollout', 0)";
+
 /** Fact, true while tenants are observed, for verify. */
 export const observingFact = 'rollout_observing';
 
