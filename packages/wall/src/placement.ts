@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { TenantPlacedElsewhereError, type WallError } from './errors.ts';
+import { sayFailed } from './listener.ts';
 
 /** Where the tenants of a placement are: a connection string, or what `pg.Pool` takes. */
 export type PlacementConfig = string | pg.PoolConfig;
@@ -7,7 +8,7 @@ export type PlacementConfig = string | pg.PoolConfig;
 export interface PlacementOptions {
   /**
    * Databases that tenants may be placed in, by the name of the placement. Given, the pool sends what a placed tenant does to its database;
-   * without, it is refused with `TenantPlacedElsewhereError`.
+   * without, it is refused with `TenantPlacedElsewhereError`. A function that throws knows none.
    */
   readonly placements?: Readonly<Record<string, PlacementConfig>> | ((name: string) => PlacementConfig | undefined);
 }
@@ -79,8 +80,16 @@ export class Placements<Pool extends { end(): Promise<void> }> {
   }
 
   #configOf(name: string): PlacementConfig | undefined {
-    if (typeof this.#placements === 'function') return this.#placements(name);
-    return Object.hasOwn(this.#placements, name) ? this.#placements[name] : undefined;
+    const placements = this.#placements;
+    if (typeof placements === 'function') {
+      try {
+        return placements(name);
+      } catch (error) {
+        sayFailed('placements', placements, error);
+        return undefined;
+      }
+    }
+    return Object.hasOwn(placements, name) ? placements[name] : undefined;
   }
 }
 

@@ -6,6 +6,7 @@ import { AllowedStatements } from './clients/allowed-statements.ts';
 import { StatementNames } from './clients/statement-names.ts';
 import { currentScope, inScope, type Scope } from './context.ts';
 import { TenantContextError } from './errors.ts';
+import { heardLoss } from './lost-connection.ts';
 import { type PlacementOptions, Placements, withoutTarget } from './placement.ts';
 import { givenText } from './query.ts';
 import { isQueryObject } from './queued-query.ts';
@@ -34,7 +35,8 @@ export type WalledPoolConfig = pg.PoolConfig & WalledOptions & PlacementOptions 
 
 /**
  * A `pg.Pool` whose connections are walled clients. Takes what `pg.Pool` takes, but no `Client`, no `pipeline` and no pg-native.
- * What the application sends on a new connection (`onConnect`, `verify`, the `connect` event) needs no context.
+ * What the application sends on a new connection (`onConnect`, `verify`, the `connect` event) needs no context. A lost connection never
+ * ends the process, also where nobody listens for `error`; then it is said once by a warning.
  *
  * With `placements` it follows tenants into other databases: each has a pool of its own, with the same options and the same gate, and events
  * of these are events of this pool. `connect` leads to where the tenant of the context is known to be; where that was not known yet, the
@@ -220,6 +222,7 @@ class WalledPool extends pg.Pool {
   }
 
   override emit(event: string | symbol, ...values: unknown[]): boolean {
+    if (heardLoss(this, event, values[0])) return true;
     return event === 'connect' ? inScope(setup, () => super.emit(event, ...values)) : super.emit(event, ...values);
   }
 

@@ -1,4 +1,5 @@
 import type { Scope } from './context.ts';
+import { listener } from './listener.ts';
 import { normalizeStatement } from './normalize.ts';
 
 /** A statement that took longer than it should. */
@@ -15,7 +16,7 @@ export interface SlowQuery {
 export interface SlowQueryOptions {
   /**
    * Hears of every statement that took `slowQueryMs` or longer, after it is done. Cursors and streams are left out: their time is their
-   * reader's. What it throws is an uncaught exception, and reaches neither the statement nor the connection. Without it nothing is measured.
+   * reader's. What it throws reaches neither the statement nor the connection. Without it nothing is measured.
    */
   readonly onSlowQuery?: (query: SlowQuery) => void;
   /** Milliseconds; default 200. */
@@ -34,7 +35,7 @@ export class SlowQueryWatch {
   #failed = false;
 
   constructor(report: (query: SlowQuery) => void, overMs = slowQueryMsDefault) {
-    this.#report = report;
+    this.#report = listener('onSlowQuery', report);
     this.#overMs = overMs;
   }
 

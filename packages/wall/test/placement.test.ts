@@ -1,7 +1,8 @@
 import pg from 'pg';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { createWalledPool, run, StatementRefusedError, system, TenantPlacedElsewhereError, TenantSuspendedError, UnknownTenantError } from '../src/index.ts';
 import { allItemsOf, failure, ids, tenant, walledDatabase } from './walled-database.ts';
+import { warnings } from './warnings.ts';
 
 const first = await walledDatabase();
 const second = await walledDatabase();
@@ -61,6 +62,23 @@ describe('a pool with placements', () => {
     await second.setState(tenant(suspended), 'suspended');
     expect(await failure(at(pool, suspended))).toBeInstanceOf(TenantSuspendedError);
     expect(await failure(at(pool, 9_999))).toBeInstanceOf(UnknownTenantError);
+  });
+
+  test('whose function throws knows no placement: the tenant is refused, and the failure said once', async () => {
+    const warned = warnings();
+    const failing = first.pool({
+      placements: () => {
+        throw new Error('the configuration is gone');
+      },
+    });
+    const [n, neighbour] = [own(), own()];
+    await place(n, 'second');
+    for (let round = 0; round < 2; round += 1) {
+      expect(await failure(at(failing, n))).toBeInstanceOf(TenantPlacedElsewhereError);
+      expect(await at(failing, neighbour)).toEqual(inFirst);
+    }
+    expect(failing.totalCount).toBe(1);
+    await vi.waitFor(() => expect(warned).toEqual([expect.stringMatching(/^placements failed, which is said once: Error: the configuration is gone/)]));
   });
 
   test('leads transactions to where the tenant is known to be; one that finds out in its middle is refused whole', async () => {

@@ -1,7 +1,8 @@
 import Cursor from 'pg-cursor';
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test, vi } from 'vitest';
 import { run, type SlowQuery, system } from '../src/index.ts';
 import { failure, tenant, walledDatabase } from './walled-database.ts';
+import { warnings } from './warnings.ts';
 
 const wall = await walledDatabase();
 const heard: SlowQuery[] = [];
@@ -51,4 +52,21 @@ test('each statement of a transaction counts for itself, system work for no tena
     [tenant(6), 'commit'],
     [null, 'select code from countries'],
   ]);
+});
+
+test('what the listener throws reaches neither statement nor connection nor process, and is said once for all connections', async () => {
+  const warned = warnings();
+  let told = 0;
+  const failing = wall.pool({
+    slowQueryMs: 0,
+    onSlowQuery: () => {
+      told += 1;
+      throw new Error('the metrics are gone');
+    },
+  });
+  const select = () => run({ tenant: tenant(7) }, () => failing.query('select id from items'));
+  const results = await Promise.all([select(), select(), select(), select()]);
+  expect(results.map(({ rowCount }) => rowCount)).toEqual([30, 30, 30, 30]);
+  await vi.waitFor(() => expect(told).toBe(4));
+  await vi.waitFor(() => expect(warned).toEqual([expect.stringMatching(/^onSlowQuery failed, which is said once: Error: the metrics are gone/)]));
 });

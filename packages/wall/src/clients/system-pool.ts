@@ -2,6 +2,7 @@ import pg from 'pg';
 import { bindCallback, bindToCaller, isCallback } from '../caller.ts';
 import { currentScope, inScope } from '../context.ts';
 import { StatementRefusedError, WallError, WallNotHeldError } from '../errors.ts';
+import { heardLoss } from '../lost-connection.ts';
 import { isQueryObject } from '../queued-query.ts';
 
 /** What `pg.Pool` takes, but no `Client`. The connection string is that of the system role, and of nothing else. */
@@ -65,6 +66,7 @@ class SystemPool extends pg.Pool {
   }
 
   override emit(event: string | symbol, ...values: unknown[]): boolean {
+    if (heardLoss(this, event, values[0])) return true;
     return event === 'connect' ? settingUp(() => super.emit(event, ...values)) : super.emit(event, ...values);
   }
 }

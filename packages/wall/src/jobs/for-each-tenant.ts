@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { inScope, run } from '../context.ts';
 import { StatementRefusedError } from '../errors.ts';
+import { listener } from '../listener.ts';
 import { type AttemptOutcome, attemptOutcome } from './attempt-outcome.ts';
 import { type EndedVisit, interrupted, type JobStore, openJobStore } from './job-store.ts';
 import type { JobReceipt } from './receipt.ts';
@@ -71,6 +72,7 @@ export async function forEachTenant(input: JobInput, fn: (visit: JobVisit) => un
     timeoutMs: within('timeoutMs', options.timeoutMs ?? 300_000, timeoutMsMax),
     attemptsMax: within('attemptsMax', options.attemptsMax ?? 3, attemptsMaxMax),
   };
+  const onProblem = listener(`onProblem of job ${JSON.stringify(job)}`, options.onProblem);
   const store = await openJobStore(input.system, job, options.runKey ?? randomUUID());
   try {
     if (store.done) return store.done;
@@ -83,7 +85,7 @@ export async function forEachTenant(input: JobInput, fn: (visit: JobVisit) => un
         if (signal.aborted) return;
         const next = await tenants.next();
         if (next.done) return;
-        await visitTenant(next.value, { fn, options, job, store, signal, ...limits });
+        await visitTenant(next.value, { fn, options, onProblem, job, store, signal, ...limits });
       }
     };
     const workers = Array.from({ length: concurrency }, () =>
@@ -104,6 +106,7 @@ export async function forEachTenant(input: JobInput, fn: (visit: JobVisit) => un
 interface Turn {
   readonly fn: (visit: JobVisit) => unknown;
   readonly options: JobOptions;
+  readonly onProblem: NonNullable<JobOptions['onProblem']>;
   readonly job: string;
   readonly store: JobStore;
   readonly signal: AbortSignal;
@@ -113,7 +116,7 @@ interface Turn {
 
 /** A tenant whose visit is broken off with the run stays to be visited. */
 async function visitTenant(tenant: string, turn: Turn): Promise<void> {
-  const { store, signal, attemptsMax, options } = turn;
+  const { store, signal, attemptsMax, onProblem } = turn;
   const begun = performance.now();
   for (let attempt = 1; ; attempt += 1) {
     const visit = new Visit();
@@ -129,7 +132,7 @@ async function visitTenant(tenant: string, turn: Turn): Promise<void> {
     if (outcome.kind === 'skipped' || !outcome.retry || attempt >= attemptsMax) {
       // What was written in an attempt that failed is rolled back, or in doubt.
       await store.ended({ ...counted, outcome: outcome.kind, reason: outcome.reason, rowsRead: 0, rowsWritten: 0 });
-      options.onProblem?.({ tenant, outcome: outcome.kind, reason: outcome.reason, error: outcome.error });
+      onProblem({ tenant, outcome: outcome.kind, reason: outcome.reason, error: outcome.error });
       return;
     }
     const pause = Math.min(backoffMs * 2 ** (attempt - 1), backoffMsMax) * (0.5 + Math.random());

@@ -1,6 +1,7 @@
 import { Cron } from 'croner';
 import type pg from 'pg';
 import { JobError } from '../errors.ts';
+import { listener } from '../listener.ts';
 import type { JobReceipt } from './for-each-tenant.ts';
 import { lastRunKey } from './job-store.ts';
 
@@ -53,6 +54,10 @@ export const missedMax = 100;
 export function schedule({ cron, timezone, system, job }: ScheduleInput, work: (tick: Tick) => Promise<JobReceipt>, options: ScheduleOptions): Schedule {
   const stopping = new AbortController();
   const running = new Set<Promise<void>>();
+  const named = (option: keyof ScheduleOptions): string => `${option} of the schedule of job ${JSON.stringify(job)}`;
+  const onError = listener(named('onError'), options.onError);
+  const onReceipt = listener(named('onReceipt'), options.onReceipt);
+  const onMissed = listener(named('onMissed'), options.onMissed);
   let saidUntil = 0;
 
   const sayMissed = async (times: Cron, before: Date): Promise<void> => {
@@ -60,15 +65,15 @@ export function schedule({ cron, timezone, system, job }: ScheduleInput, work: (
     if (Number.isNaN(since)) return;
     const missed = times.nextRuns(missedMax, new Date(since)).filter((time) => time < before);
     saidUntil = before.getTime() - 1;
-    if (missed.length > 0) options.onMissed?.(missed);
+    if (missed.length > 0) onMissed(missed);
   };
   const runAt = async (times: Cron, scheduledFor: Date): Promise<void> => {
     try {
       await sayMissed(times, scheduledFor);
-      options.onReceipt?.(await work({ runKey: scheduledFor.toISOString(), scheduledFor, signal: stopping.signal }));
+      onReceipt(await work({ runKey: scheduledFor.toISOString(), scheduledFor, signal: stopping.signal }));
     } catch (error) {
       // Another process has this time, or the run before goes on, which the next one says.
-      if (!(error instanceof JobError && error.code === 'job_running')) options.onError(error);
+      if (!(error instanceof JobError && error.code === 'job_running')) onError(error);
     }
   };
   const kept = (promise: Promise<void>): void => {
@@ -80,7 +85,7 @@ export function schedule({ cron, timezone, system, job }: ScheduleInput, work: (
     const [scheduledFor] = self.previousRuns(1, new Date(Date.now() + 1_000));
     if (scheduledFor) kept(runAt(self, scheduledFor));
   });
-  kept(sayMissed(times, new Date()).catch(options.onError));
+  kept(sayMissed(times, new Date()).catch(onError));
   return {
     next: () => times.nextRun(),
     stop: async () => {

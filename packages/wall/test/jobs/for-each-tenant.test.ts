@@ -6,6 +6,7 @@ import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { current, JobError, run, system } from '../../src/index.ts';
 import { forEachTenant, type JobOptions, type JobReceipt, type JobVisit, receiptText } from '../../src/jobs/for-each-tenant.ts';
 import { failure, itemsPerTenant, tenant, tenantCount } from '../walled-database.ts';
+import { warnings } from '../warnings.ts';
 import { jobDatabase } from './job-database.ts';
 
 const wall = await jobDatabase();
@@ -54,6 +55,18 @@ describe('a job', () => {
     expect(stored.map(({ tenant_id }) => tenant_id)).toEqual(all);
     for (const visit of stored) expect(visit).toMatchObject({ outcome: 'succeeded', attempts: 1, rows_read: String(itemsPerTenant), rows_written: '2' });
     expect(receiptText(receipt)).toBe('visited 60 of 60: 60 succeeded, 0 failed, 0 skipped; 1800 rows read, 120 written');
+  });
+
+  test('goes on where onProblem throws, which is said once', async () => {
+    await onlyFew();
+    const warned = warnings();
+    const receipt = await job(() => Promise.reject(new Error('it went wrong')), {
+      onProblem: () => {
+        throw new Error('the log is full');
+      },
+    });
+    expect(receipt).toMatchObject({ status: 'incomplete', failed: 4, notVisited: 0 });
+    await vi.waitFor(() => expect(warned).toEqual([expect.stringMatching(/^onProblem of job "report" failed, which is said once: Error: the log is full/)]));
   });
 
   test('goes on past a tenant that fails, skips who is suspended before or meanwhile, and names them', async () => {

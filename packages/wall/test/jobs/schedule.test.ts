@@ -1,6 +1,7 @@
-import { beforeEach, expect, onTestFinished, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { forEachTenant, type JobReceipt } from '../../src/jobs/for-each-tenant.ts';
 import { type ScheduleOptions, schedule, type Tick } from '../../src/jobs/schedule.ts';
+import { warnings } from '../warnings.ts';
 import { jobDatabase } from './job-database.ts';
 
 const wall = await jobDatabase();
@@ -8,10 +9,13 @@ const pool = wall.pool({ max: 5 });
 const job = 'ticking';
 const everySecond = { cron: '* * * * * *', timezone: 'Europe/Berlin', system: wall.system, job };
 
+const errors: unknown[] = [];
+
 beforeEach(() => wall.database.query('truncate partywall.job_runs, partywall.job_visits'));
+afterEach(() => expect(errors).toEqual([]));
 
 function started(input: typeof everySecond, work: (tick: Tick) => Promise<JobReceipt>, options: Partial<ScheduleOptions> = {}): void {
-  const made = schedule(input, work, { onError: (error) => expect.unreachable(String(error)), ...options });
+  const made = schedule(input, work, { onError: (error) => errors.push(error), ...options });
   onTestFinished(() => made.stop());
 }
 
@@ -53,11 +57,38 @@ test('stopping ends the run that goes on, and waits for it', async () => {
         },
         { runKey, signal },
       ),
-    { onError: (error) => expect.unreachable(String(error)), onReceipt: (receipt) => receipts.push(receipt) },
+    { onError: (error) => errors.push(error), onReceipt: (receipt) => receipts.push(receipt) },
   );
   await begun.promise;
   await made.stop();
   expect(receipts).toMatchObject([{ status: 'incomplete', notVisited: 60 }]);
+});
+
+test('what a listener throws stops no run, and is said once', async () => {
+  const warned = warnings();
+  const last = new Date(Date.now() - 3_600_000);
+  await wall.database.query('insert into partywall.job_runs (job, run_key, started_at) values ($1, $2, now())', [job, last.toISOString()]);
+  let receipts = 0;
+  started(everySecond, ({ runKey, signal }) => forEachTenant({ pool, system: wall.system, job }, () => undefined, { runKey, signal }), {
+    onReceipt: () => {
+      receipts += 1;
+      throw new Error('the receipt was not taken');
+    },
+    onMissed: () => Promise.reject(new Error('nobody was told')),
+  });
+  let failures = 0;
+  const onError = (): void => {
+    failures += 1;
+    throw new Error('the log is full');
+  };
+  const broken = schedule({ ...everySecond, job: 'broken' }, () => Promise.reject(new Error('not yet')), { onError });
+  onTestFinished(() => broken.stop());
+  await vi.waitFor(() => expect(Math.min(receipts, failures)).toBeGreaterThanOrEqual(2), { timeout: 15_000 });
+  expect(warned.map((message) => message.split('\n', 1)[0]).sort()).toEqual([
+    'onError of the schedule of job "broken" failed, which is said once: Error: the log is full',
+    'onMissed of the schedule of job "ticking" failed, which is said once: Error: nobody was told',
+    'onReceipt of the schedule of job "ticking" failed, which is said once: Error: the receipt was not taken',
+  ]);
 });
 
 test('a pattern or a time zone that is none is refused', () => {
