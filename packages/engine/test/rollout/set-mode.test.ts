@@ -152,6 +152,17 @@ test('a table that is open without a mode, as a placement or a replayed log may 
   expect(own.rows).toEqual([{ name: 'of acme' }]);
 });
 
+test('a table that the service role may not close has no mode any more, is named as open, and is closed by the owner’s next change', async () => {
+  await change({ scope: 'table', table: 'public.notes', mode: 'observe' });
+  const report = await change({ scope: 'all', mode: 'enforce' }, service);
+  expect(report.unfinished.map(({ title, table }) => [title, table])).toContainEqual(['close the table', 'public.notes']);
+  expect(await modes()).toEqual([['all', '', 'enforce']]);
+  expect((await rolloutStatus(owner, { model, since: new Date(0) })).openTables).toEqual(['public.notes']);
+  expect((await change({ scope: 'all', mode: 'enforce' })).unfinished).toEqual([]);
+  const after = await rolloutStatus(owner, { model, since: new Date(0) });
+  expect([after.openTables, after.unwatchedTables]).toEqual([[], []]);
+});
+
 test('what is not there is refused: an unknown tenant, a table that is not walled, a role that may not', async () => {
   await expect(change({ scope: 'tenant', tenant: '00000000-0000-0000-0000-000000000000', mode: 'observe' })).rejects.toMatchObject({ code: 'tenant_unknown' });
   await expect(change({ scope: 'tenant', tenant: 'nobody', mode: 'observe' })).rejects.toMatchObject({ code: 'tenant_unknown' });
