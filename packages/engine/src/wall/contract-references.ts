@@ -1,7 +1,7 @@
 import type { Catalog, Constraint, Relation } from '../catalog/catalog.ts';
 import { ident, identList } from '../db/sql.ts';
 import type { TenancyModel } from '../model/model.ts';
-import { quoted } from '../model/table-name.ts';
+import { quoted, type TableName } from '../model/table-name.ts';
 import { contractStep, onlineStep } from './contract-step.ts';
 import type { WallStep } from './plan.ts';
 import { childrenOf } from './plan-expand.ts';
@@ -24,6 +24,7 @@ export function rootKeySteps(model: TenancyModel, catalog: Catalog, table: Wante
   const definition = `foreign key (${ident(column)}) references ${quoted(model.tenant.table)} (${ident(model.tenant.key)}) deferrable initially deferred`;
   return addForeignKey(catalog, table, {
     name: live?.name ?? rootKey,
+    references: model.tenant.table,
     definition,
     live,
     title: `reference the tenant of ${column}`,
@@ -37,7 +38,14 @@ export function foreignKeySteps(catalog: Catalog, table: WantedTable, key: Wante
   const reason = `${key.replaces.name} lets a tenant attach to, probe and by cascade change another tenant's rows`;
   const steps = live?.validated
     ? []
-    : addForeignKey(catalog, table, { name: key.name, definition: foreignKeyDefinition(key), live, title: `reference ${key.table} with the tenant`, reason });
+    : addForeignKey(catalog, table, {
+        name: key.name,
+        references: key.table,
+        definition: foreignKeyDefinition(key),
+        live,
+        title: `reference ${key.table} with the tenant`,
+        reason,
+      });
   const name = quoted(relation.table);
   const old = key.replaces;
   return [
@@ -71,11 +79,14 @@ export function foreignKeyDefinition(key: WantedForeignKey): string {
 /**
  * NOT VALID, then VALIDATE, both beside writers. A partitioned table takes no NOT VALID key before PostgreSQL 18: each leaf gets
  * the key and proves it, and the parent's key then adopts them without reading.
+ *
+ * Adopting locks the referenced table against writers first and against everybody then. A writer that has read it and comes to write it in between waits
+ * for a step that waits for the writer, and the server fails the writer at once: so the greater lock is taken before.
  */
 function addForeignKey(
   catalog: Catalog,
   table: WantedTable,
-  key: { name: string; definition: string; live: Constraint | undefined; title: string; reason: string },
+  key: { name: string; references: TableName; definition: string; live: Constraint | undefined; title: string; reason: string },
 ): WallStep[] {
   const each = (relation: Relation, live: Constraint | undefined, where: string): WallStep[] => {
     const name = quoted(relation.table);
@@ -122,7 +133,10 @@ function addForeignKey(
       `${key.title}`,
       key.reason,
       'brief',
-      [`alter table ${quoted(table.relation.table)} add constraint ${ident(key.name)} ${key.definition}`],
+      [
+        `lock table ${quoted(key.references)} in access exclusive mode`,
+        `alter table ${quoted(table.relation.table)} add constraint ${ident(key.name)} ${key.definition}`,
+      ],
       key.name,
     ),
   ];

@@ -93,6 +93,33 @@ test('a step that works long between two locks gives way before a writer finds t
   expect(await count(database, "contacts where name = 'patient'")).toBe(1);
 });
 
+test('the key of a partitioned table fails no writer who has read the referenced table and comes to write it', async () => {
+  const database = await createDatabase({ template: fixture });
+  await apply(database.url, model, 'expand');
+  const stop = new AbortController();
+  const adopting = 'contract/foreign-key/public.events/pw_fk_';
+  const first = apply(database.url, model, 'contract', {
+    signal: stop.signal,
+    onProgress: (event) => event.kind === 'step' && event.step.id.startsWith(adopting) && stop.abort(),
+  });
+  await expect(first).rejects.toThrow();
+  const { steps } = planWall(model, await withCatalogClient(database.url, readCatalog));
+  const step = steps.find(({ id }) => id.startsWith(adopting));
+  if (!step) throw new Error('the step is not in the plan');
+  await onDatabase(database.url, (client) =>
+    onDatabase(database.url, async (writer) => {
+      await writer.query('begin');
+      await writer.query('select from customers where id = 1 for key share');
+      const stepping = runStep(step, { client, quiet: false, signal: undefined, onProgress: () => undefined });
+      await expect.poll(() => count(database, "pg_locks where relation = 'customers'::regclass and not granted"), { interval: 5 }).toBeGreaterThan(0);
+      await writer.query("update customers set phone = 'written' where id = 1");
+      await writer.query('commit');
+      await stepping;
+    }),
+  );
+  expect(await count(database, "customers where phone = 'written'")).toBe(1);
+});
+
 test('taking rows aside gives way before a writer finds the deadlock, however long it works between two locks', async () => {
   const { database, model: own } = await small(
     roles,
