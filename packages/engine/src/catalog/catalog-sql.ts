@@ -146,7 +146,8 @@ export const runtimeRelationsSql = `select c.relname as name, pg_get_userbyid(c.
       'definition', pg_get_triggerdef(t.oid)) order by t.tgname)
     from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid join pg_catalog.pg_namespace fn on fn.oid = f.pronamespace
     where t.tgrelid = c.oid and not t.tgisinternal), '[]'::json) as triggers,
-  coalesce((select json_agg(i.inhrelid::regclass::text) from pg_catalog.pg_inherits i where i.inhparent = c.oid), '[]'::json) as children
+  coalesce((select json_agg(i.inhrelid::regclass::text) from pg_catalog.pg_inherits i where i.inhparent = c.oid), '[]'::json) as children,
+  coalesce((select json_agg(i.inhparent::regclass::text) from pg_catalog.pg_inherits i where i.inhrelid = c.oid), '[]'::json) as parents
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'partywall' and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') order by c.relname`;
 

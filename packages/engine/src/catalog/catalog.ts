@@ -267,6 +267,8 @@ export interface RuntimeRelation {
   readonly triggers: readonly Trigger[];
   /** Relations that inherit from it: their rows are read as its own. */
   readonly children: readonly string[];
+  /** Relations that it inherits from: whoever may read those reads its rows. */
+  readonly parents: readonly string[];
 }
 
 /** The column of that name. */

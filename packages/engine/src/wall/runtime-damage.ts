@@ -178,11 +178,12 @@ function relationDamage({ runtime }: Catalog, { wanted, context }: Wanted): Dama
 }
 
 /** What Partywall puts on none of its relations. */
-function additions({ rls, rules, children }: RuntimeRelation): string[] {
+function additions({ rls, rules, children, parents }: RuntimeRelation): string[] {
   return [
     ...(rls ? ['row level security is on'] : []),
     ...rules.map((rule) => `rule ${rule} rewrites statements on it`),
     ...children.map((child) => `the rows of ${child} are read as its own`),
+    ...parents.map((parent) => `its rows are read as those of ${parent}`),
   ];
 }
 

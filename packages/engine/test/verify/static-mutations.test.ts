@@ -409,7 +409,12 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
     {
       name: 'rows beside the registry that are read as its own',
       break: ['create table partywall.more_tenants () inherits (partywall.registry)'],
-      finds: ['runtime.relation-changed partywall.registry'],
+      finds: ['runtime.relation-changed partywall.more_tenants', 'runtime.relation-changed partywall.registry'],
+    },
+    {
+      name: 'keys of the seal that are read as rows of a table of somebody else',
+      break: ['create table partywall.shown (id integer)', 'alter table partywall.seal_keys inherit partywall.shown'],
+      finds: ['runtime.relation-changed partywall.seal_keys', 'runtime.relation-changed partywall.shown'],
     },
     { name: 'a table that is gone', break: ['drop table partywall.messages'], finds: ['runtime.relation-changed partywall.messages'] },
     {
@@ -461,6 +466,18 @@ const mutations: Readonly<Record<keyof typeof accessRules | keyof typeof shapeRu
       name: 'a registry that the application reads',
       break: ['grant select on partywall.registry to $app'],
       finds: ['runtime.registry-open partywall.registry'],
+    },
+    {
+      name: 'a view of another schema that shows the keys of the seal, over another view',
+      break: [
+        'create schema side',
+        'create view side.keys as select * from partywall.seal_keys',
+        'create view side.shown as select * from side.keys',
+        'create view side.own with (security_invoker = true) as select * from partywall.seal_keys',
+        'grant usage on schema side to $app',
+        'grant select on side.shown, side.own to $app',
+      ],
+      finds: ['runtime.registry-open side.shown'],
     },
     { name: 'a schema that the application may fill', break: ['grant create on schema partywall to $app'], finds: ['runtime.registry-open schema partywall'] },
   ],

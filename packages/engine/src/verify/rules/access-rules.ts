@@ -216,8 +216,8 @@ export const accessRules = {
     severity: 'high',
     title: 'The tables of the wall are as installed',
     explains:
-      'A relation of schema `partywall` is missing or of another kind, or has what Partywall puts on none: row level security and rules hide rows from the functions that enter tenants, a trigger runs with the rights of whoever changes a state, rows of a child are read as its own.',
-    fix: 'alter table partywall.<table> disable row level security, no force row level security; drop the rule, trigger or child; `partywall apply --phase expand` makes what is missing',
+      'A relation of schema `partywall` is missing or of another kind, or has what Partywall puts on none: row level security and rules hide rows from the functions that enter tenants, a trigger runs with the rights of whoever changes a state, rows of a child are read as its own, and its rows as those of a parent.',
+    fix: 'alter table partywall.<table> disable row level security, no force row level security; drop the rule, trigger or child; alter table partywall.<table> no inherit <parent>; `partywall apply --phase expand` makes what is missing',
   },
   'runtime.owner': {
     severity: 'high',
@@ -242,7 +242,7 @@ export const accessRules = {
     severity: 'critical',
     title: 'The registry of tenants is closed',
     explains:
-      'The application can read or change who is a tenant, who is suspended, or what the operator keeps beside it; or somebody beside the owner can read the keys of the seal.',
+      'The application can read or change who is a tenant, who is suspended, or what the operator keeps beside it, itself or by a view; or somebody beside the owner can read the keys of the seal.',
     fix: 'revoke all on partywall.<table> from <role>, public',
   },
   'runtime.trigger': {

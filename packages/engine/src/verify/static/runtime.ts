@@ -1,4 +1,5 @@
-import type { Catalog, RuntimeFunction } from '../../catalog/catalog.ts';
+import type { Catalog, Relation, RuntimeFunction } from '../../catalog/catalog.ts';
+import { partsOf } from '../../model/table-name.ts';
 import { installSql, isInstalledByThis } from '../../wall/installed-runtime.ts';
 import { observingFact } from '../../wall/runtime/rollout-sql.ts';
 import { appFunctions, sealedFact, unsealedFunctions } from '../../wall/runtime.ts';
@@ -6,7 +7,8 @@ import { type Damage, runtimeDamage, signature } from '../../wall/runtime-damage
 import { type Finding, finding } from '../finding.ts';
 import type { Severity } from '../rules/rule-text.ts';
 import type { FindingRuleId } from '../rules/rules.ts';
-import { granteeText, installedContext, reached, reachOf, type StaticFacts } from './static-facts.ts';
+import { runsAsCaller } from './runs-as.ts';
+import { granteeText, installedContext, isOpen, reached, reachOf, type StaticFacts } from './static-facts.ts';
 
 /** What the application may call in schema `partywall`, by name and types of arguments. */
 const openToApp: ReadonlySet<string> = new Set(appFunctions);
@@ -126,7 +128,8 @@ function isStranger(catalog: Catalog, role: string): boolean {
   return catalog.roles.get(role)?.login !== false || members.some(({ name }) => !actsAsOwner(catalog, name));
 }
 
-function openRelations({ catalog, server, reach, model }: StaticFacts): Finding[] {
+function openRelations(facts: StaticFacts): Finding[] {
+  const { catalog, server, reach, model } = facts;
   const relations = (catalog.runtime?.relations ?? []).flatMap((relation) => {
     const open = reached(relation.grants, reach);
     // Whoever has a key of the seal enters every tenant; everything else may be shown to other roles.
@@ -136,7 +139,22 @@ function openRelations({ catalog, server, reach, model }: StaticFacts): Finding[
     return who === '' ? [] : [finding('runtime.registry-open', `partywall.${relation.name}`, `partywall.${relation.name} is not closed: ${who}`)];
   });
   const create = reached(server.runtimeSchemaGrants, reach).filter((grant) => grant.privilege === 'create');
-  return create.length === 0
-    ? relations
-    : [...relations, finding('runtime.registry-open', 'schema partywall', 'the application may create objects in schema partywall')];
+  return [
+    ...relations,
+    ...(create.length === 0 ? [] : [finding('runtime.registry-open', 'schema partywall', 'the application may create objects in schema partywall')]),
+    ...openViews(facts),
+  ];
+}
+
+/** Views of other schemas that show the application what lies in schema `partywall`, as their owners see it. */
+function openViews({ catalog, reach }: StaticFacts): Finding[] {
+  const reads = (relation: Relation): boolean =>
+    !(relation.kind === 'view' && runsAsCaller(relation)) &&
+    relation.reads.some((table) => {
+      const next = catalog.relations.get(table);
+      return partsOf(table).schema === 'partywall' || (next !== undefined && reads(next));
+    });
+  return [...catalog.relations.values()]
+    .filter((relation) => isOpen(relation, reach) && reads(relation))
+    .map(({ table, owner }) => finding('runtime.registry-open', table, `the application reads what lies in schema partywall as ${owner}, by ${table}`));
 }
