@@ -96,6 +96,24 @@ describe('a walled database', () => {
     expect(named.has('residual.new-tables')).toBe(false);
   });
 
+  it('names what a role may do to itself, and that is so', async () => {
+    const { residuals } = await verify({ ...options(), staticOnly: true, only: ['residual.same-role'] });
+    expect(residuals).toHaveLength(1);
+    const [app, other] = [new pg.Client(sound.appUrl), new pg.Client(sound.appUrl)];
+    await Promise.all([app.connect(), other.connect()]);
+    const ended = new Promise((resolve) => other.on('error', resolve));
+    try {
+      const { rows } = await other.query<{ pid: number }>('select pg_backend_pid() as pid');
+      await app.query(`begin; alter role current_user password 'known'; alter role current_user set standard_conforming_strings = off`);
+      await app.query(`select pg_logical_emit_message(true, 'anybody', 'hears this')`);
+      await app.query('rollback');
+      await app.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
+      await ended;
+    } finally {
+      await app.end();
+    }
+  });
+
   it('is sound without an index on the tenant too, where every row is scanned', async () => {
     await sound.database.query('begin');
     const { rows } = await sound.database.query<{ name: string }>(
