@@ -1,11 +1,13 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { connect, type EmbeddedServer, startEmbedded } from '@partywall/engine';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { connect, type EmbeddedDatabase, type EmbeddedServer, PartywallError, startEmbedded, startEmbeddedDatabase } from '@partywall/engine';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 let folder: string;
-let started: EmbeddedServer[];
+let started: (EmbeddedServer | EmbeddedDatabase)[];
 
 beforeEach(async () => {
   folder = await fs.mkdtemp(path.join(os.tmpdir(), 'partywall-embedded-'));
@@ -22,6 +24,12 @@ async function start(options: Partial<Parameters<typeof startEmbedded>[0]> = {})
   const server = await startEmbedded({ dataDir: path.join(folder, 'data'), settings: { fsync: 'off' }, ...options });
   started.push(server);
   return server;
+}
+
+async function startDatabase(): Promise<EmbeddedDatabase> {
+  const database = await startEmbeddedDatabase({ dataDir: path.join(folder, 'data'), database: 'De"mo' });
+  started.push(database);
+  return database;
 }
 
 async function query(url: string, text: string): Promise<unknown[]> {
@@ -110,4 +118,43 @@ test('a server runs below a private home, also as root, and a folder that is thr
   const real = await fs.realpath(dataDir);
   await fs.rm(home, { recursive: true });
   await fs.rm(real, { recursive: true, force: true });
+});
+
+describe('a database of its own', () => {
+  test('a later start finds the data of the one before', async () => {
+    const first = await startDatabase();
+    await query(first.url, 'create table public.kept as select 1 as n');
+    await first.stop();
+    await expect(connect(first.url, { purpose: 'test' })).rejects.toMatchObject({ code: 'database_unreachable' });
+    expect(await query((await startDatabase()).url, 'select n from public.kept')).toEqual([{ n: 1 }]);
+  });
+
+  test('a start beside one that runs is refused, and what runs goes on', async () => {
+    const first = await startDatabase();
+    const beside = await startDatabase().catch((error: unknown) => error);
+    expect(beside).toBeInstanceOf(PartywallError);
+    expect(beside).toMatchObject({ code: 'embedded_unavailable', message: expect.stringContaining('another process uses the server') });
+    expect(await query(first.url, 'select 1 as n')).toEqual([{ n: 1 }]);
+  });
+
+  test('the server of a process that was killed is taken over, and stopped with its new one', async () => {
+    const script = `
+      import { startEmbeddedDatabase } from '@partywall/engine';
+      const { url } = await startEmbeddedDatabase({ dataDir: process.argv[1], database: 'De"mo' });
+      console.log(url);
+      setInterval(() => undefined, 1000);
+    `;
+    const child = spawn(process.execPath, ['--conditions=partywall-source', '--input-type=module', '--eval', script, path.join(folder, 'data')], {
+      cwd: import.meta.dirname,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [url] = (await once(child.stdout, 'data')) as [Buffer];
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    const second = await startDatabase();
+    expect(second.url).toBe(url.toString().trim());
+    expect(await query(second.url, 'select 1 as n')).toEqual([{ n: 1 }]);
+    await second.stop();
+    await expect(connect(second.url, { purpose: 'test' })).rejects.toMatchObject({ code: 'database_unreachable' });
+  });
 });
