@@ -35,9 +35,9 @@ export function runtimeFingerprint(statements: readonly string[]): string {
   return createHash('sha256').update(statements.join('\0')).digest('hex').slice(0, 16);
 }
 
-/** Whether what is installed in schema `partywall` was made by this version, for this model. */
-export function isInstalledByThis(model: TenancyModel, catalog: Catalog, wanted: WantedWall): boolean {
-  return catalog.runtime?.facts?.['runtime'] === runtimeFingerprint(installSql(model, catalog, wanted));
+/** Whether what is installed in schema `partywall` was installed by these statements: by this version, for this model. */
+export function isInstalledBy(statements: readonly string[], catalog: Catalog): boolean {
+  return catalog.runtime?.facts?.['runtime'] === runtimeFingerprint(statements);
 }
 
 /**

@@ -6,7 +6,7 @@ import { contextTenant } from './context-sql.ts';
 import { adoptTriggers, deriveTrigger, isInstalled, tenantByPaths } from './derive-sql.ts';
 import { addedFact, bootstrapEndedFact, forgetBackfill, isPassed, isSettled, noteQuarantineSql, setFact } from './facts.ts';
 import { missingGrants } from './grants.ts';
-import { installSql, isInstalledByThis, runtimeFingerprint } from './installed-runtime.ts';
+import { installSql, isInstalledBy, runtimeFingerprint } from './installed-runtime.ts';
 import { wallName } from './names.ts';
 import type { Backfill, StepAction, WallStep } from './plan.ts';
 import { roleStatements } from './roles.ts';
@@ -61,7 +61,7 @@ function runtimeSteps(model: TenancyModel, catalog: Catalog, wanted: WantedWall)
   }));
   const statements = installSql(model, catalog, wanted);
   const isDamaged = runtimeDamage(catalog, { model, wanted, context: wanted.context }).some(({ mendedBy }) => mendedBy === 'expand');
-  if (isDamaged || !isInstalledByThis(model, catalog, wanted)) {
+  if (isDamaged || !isInstalledBy(statements, catalog)) {
     steps.push({
       id: 'expand/runtime',
       phase: 'expand',

@@ -28,18 +28,23 @@ interface Wanted {
 
 /**
  * Compares schema `partywall` with the statements that make it, which are read for that, so that there is no second list of what the wall
- * consists of. What another version or another model installed differs too: `isInstalledByThis` tells the two apart.
+ * consists of. What another version or another model installed differs too: `isInstalledBy` tells the two apart.
  *
  * Not compared: columns, constraints and indexes of the tables, and the body of the orphan summary, which follows references as they are.
  */
 export function runtimeDamage(catalog: Catalog, expected: Wanted): Damage[] {
   if (!catalog.runtime) return [];
-  return [...functionDamage(catalog, expected), ...relationDamage(catalog, expected), ...triggerDamage(catalog, expected)];
+  const statements = [...runtimeSql(expected.context), ...operationsSql(expected.wanted), ...registerTrigger(expected.model.tenant)];
+  return [
+    ...functionDamage(catalog, expected.model, statements),
+    ...relationDamage(catalog, statements),
+    ...triggerDamage(catalog, expected.model, statements),
+  ];
 }
 
-function functionDamage(catalog: Catalog, { model, wanted, context }: Wanted): Damage[] {
+function functionDamage(catalog: Catalog, model: TenancyModel, statements: readonly string[]): Damage[] {
   const live = catalog.runtime?.functions ?? [];
-  const always = [...runtimeSql(context), ...operationsSql(wanted), ...registerTrigger(model.tenant)].flatMap(parseFunction);
+  const always = statements.flatMap(parseFunction);
   const byContract = eventTrigger(model).flatMap(parseFunction);
   const expected = new Map([...always, ...byContract, ...parseFunction(putBackSql)].map((item) => [item.signature, item]));
   const missing = always.filter((item) => !live.some((routine) => signature(routine.name, routine.types) === item.signature));
@@ -151,8 +156,8 @@ function normalBody(body: string): string {
     .replaceAll(/::text|[()\s;]/g, '');
 }
 
-function relationDamage({ runtime }: Catalog, { wanted, context }: Wanted): Damage[] {
-  const expected = [...runtimeSql(context), ...operationsSql(wanted)].flatMap((statement) => {
+function relationDamage({ runtime }: Catalog, statements: readonly string[]): Damage[] {
+  const expected = statements.flatMap((statement) => {
     const [, kind, name] = /^create (?:or replace )?(table|sequence|view) (?:if not exists )?partywall\.(\w+)/.exec(statement) ?? [];
     return kind === undefined || name === undefined ? [] : [{ kind, name }];
   });
@@ -191,9 +196,9 @@ function additions({ rls, rules, children, parents }: RuntimeRelation): string[]
 const listTenant =
   'create or replace trigger list_tenant after insert or update or delete on partywall.registry for each row execute function partywall_control.list_tenant()';
 
-function triggerDamage(catalog: Catalog, { model, context }: Wanted): Damage[] {
-  const registry = runtimeSql(context).flatMap(parseTrigger);
+function triggerDamage(catalog: Catalog, model: TenancyModel, statements: readonly string[]): Damage[] {
   const root = registerTrigger(model.tenant).flatMap(parseTrigger);
+  const registry = statements.flatMap(parseTrigger).filter(({ name }) => !root.some((trigger) => trigger.name === name));
   const live = catalog.runtime?.relations ?? [];
   const onRegistry = live.find(({ name }) => name === 'registry')?.triggers ?? [];
   const onRoot = catalog.relations.get(model.tenant.table)?.triggers ?? [];

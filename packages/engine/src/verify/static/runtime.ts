@@ -1,6 +1,6 @@
 import type { Catalog, Relation, RuntimeFunction } from '../../catalog/catalog.ts';
 import { partsOf } from '../../model/table-name.ts';
-import { installSql, isInstalledByThis } from '../../wall/installed-runtime.ts';
+import { installSql, isInstalledBy } from '../../wall/installed-runtime.ts';
 import { observingFact } from '../../wall/runtime/rollout-sql.ts';
 import { appFunctions, sealedFact, unsealedFunctions } from '../../wall/runtime.ts';
 import { type Damage, runtimeDamage, signature } from '../../wall/runtime-damage.ts';
@@ -20,7 +20,8 @@ export function runtimeRules(facts: StaticFacts): Finding[] {
   if (!runtime?.functions.some(({ name }) => name === 'tenant_id') && !runtime?.relations.some(({ name }) => name === 'registry')) {
     return [finding('runtime.missing', 'schema partywall', 'schema partywall is not installed')];
   }
-  const findings: Finding[] = [...damages(facts), ...owners(facts), ...openFunctions(facts), ...openRelations(facts)];
+  const statements = installSql(facts.model, catalog, facts.wanted);
+  const findings: Finding[] = [...damages(facts, statements), ...owners(facts), ...openFunctions(facts, statements), ...openRelations(facts)];
   // A reader that may not see the facts cannot say which phase they name.
   if (runtime.facts && runtime.facts['phase'] !== 'contract') {
     findings.push(
@@ -41,9 +42,9 @@ const damageRules = {
   trigger: 'runtime.trigger',
 } as const satisfies Record<Damage['kind'], FindingRuleId>;
 
-function damages(facts: StaticFacts): Finding[] {
+function damages(facts: StaticFacts, statements: readonly string[]): Finding[] {
   const { catalog, model, wanted } = facts;
-  const isOlder = catalog.runtime?.facts !== undefined && !isInstalledByThis(model, catalog, wanted);
+  const isOlder = catalog.runtime?.facts !== undefined && !isInstalledBy(statements, catalog);
   const brought = isOlder ? ['installed by another version or for another model: `partywall apply --phase expand` brings it up to date'] : [];
   return runtimeDamage(catalog, { model, wanted, context: installedContext(facts) }).map(({ kind, target, how }) =>
     finding(damageRules[kind], target, `${target} is not as Partywall makes it: ${how.join('; ')}`, { evidence: brought.join() || undefined }),
@@ -76,10 +77,9 @@ function actsAsOwner(catalog: Catalog, role: string): boolean {
   return role === owner || catalog.roles.get(role)?.superuser === true || (owner !== undefined && reachOf(catalog, role).becomes.has(owner));
 }
 
-function openFunctions(facts: StaticFacts): Finding[] {
-  const { reach, model, catalog, wanted } = facts;
+function openFunctions({ reach, model, catalog }: StaticFacts, statements: readonly string[]): Finding[] {
   const sealed = catalog.runtime?.facts?.[sealedFact] !== undefined;
-  const isInstalled = grantsOf(installSql(model, catalog, wanted));
+  const isInstalled = grantsOf(statements);
   return (catalog.runtime?.functions ?? []).flatMap((routine) => {
     const own = signature(routine.name, routine.types);
     const name = `partywall.${routine.name}(${routine.arguments})`;
