@@ -71,6 +71,8 @@ where n.nspname in ('public', 'partywall', 'partywall_control', 'partywall_peopl
   return found.sort();
 }
 
+const evidence = ['audit_heads', 'audit_records', 'certificates', 'operations'].map((table) => `partywall_control.${table}`);
+
 await furnished('Neighbour one');
 await furnished('Neighbour two');
 
@@ -79,12 +81,7 @@ describe('erasing a tenant', () => {
     const tenant = await furnished('Gone');
     const before = await neighbours(tenant);
     expect(await erase({ tenant, force: true, reason: 'asked to' })).toMatchObject({ state: 'done', step: 'done', error: null });
-    expect(await traces(tenant)).toEqual([
-      'partywall_control.audit_heads',
-      'partywall_control.audit_records',
-      'partywall_control.certificates',
-      'partywall_control.operations',
-    ]);
+    expect(await traces(tenant)).toEqual(evidence);
     expect(await neighbours(tenant)).toEqual(before);
     await expect(showTenant(operation(), tenant)).rejects.toMatchObject({ code: 'tenant_unknown' });
     const { rows } = await database.query('select action from partywall_control.audit_records where tenant_id = $1 order by seq', [tenant]);
@@ -92,10 +89,11 @@ describe('erasing a tenant', () => {
     expect((await database.query(`select from partywall_people."user" where "email" = 'gone@example.org'`)).rowCount).toBe(0);
   });
 
-  test('takes it out of what schema partywall keeps for the roll-out, attempts and jobs, and leaves the rows of others as they were', async () => {
+  test('takes it out of what is kept for the roll-out, attempts, jobs and their alerts, and leaves the rows of others as they were', async () => {
     const [tenant, other] = [await furnished('Recorded'), await furnished('Recorded beside it')];
     const hashes = [tenant, other].map((key) => createHash('sha256').update(key).digest('hex').slice(0, 16));
-    await database.query(`insert into partywall.rollout (scope, target, mode) values ('tenant', '${tenant}', 'observe'), ('tenant', '${other}', 'enforce');
+    await database.query(`insert into partywall_control.alert_channels (name, kind, shown, target, severities, enabled) values ('ops', 'webhook', 'x', '', '{critical}', true);
+      insert into partywall.rollout (scope, target, mode) values ('tenant', '${tenant}', 'observe'), ('tenant', '${other}', 'enforce');
       insert into partywall.facts (name, value) values ('rollout_observing', 'true');
       insert into partywall.attempts (at, last_at, times, kind, source, route, actor, tenant, claimed, request_id) values
         (now(), now(), 1, 'tenant', '198.51.100.1', 'GET /a', 'u1', '${tenant}', '${other}', 'r1'),
@@ -108,8 +106,25 @@ describe('erasing a tenant', () => {
         alerts: [{ kind: 'zero' }, { kind: 'zero_tenants', count: 2, tenants: [tenant, other] }],
       })}');
       insert into partywall.job_visits (run, tenant_id, outcome) select id, key, 'failed' from partywall.job_runs, unnest('{${tenant},${other}}'::text[]) key`);
+    const named = [
+      { routes: ['GET /a'], actors: ['u1'], tenants: [tenant, other] },
+      { runKey: '1', alerts: [{ kind: 'zero_tenants', count: 1, tenants: [tenant] }] },
+      { tenants: [other] },
+    ];
+    for (const [at, details] of named.entries()) {
+      await database.query(
+        `with a as (insert into partywall_control.alerts (rule, title, tenant_id, subject, metric, status, severity, value, threshold, details, opened_at)
+          values ('r', 't', '', $1, 'm', 'open', 'critical', 1, 0, $2, now()) returning id)
+        insert into partywall_control.deliveries (channel, alert_id, event, payload) select 'ops', id, 'opened', jsonb_build_object('title', 't', 'details', $2::jsonb) from a`,
+        [`from ${at}`, JSON.stringify(details)],
+      );
+    }
     await erase({ tenant, force: true });
-    expect((await traces(tenant)).filter((table) => table.startsWith('partywall.'))).toEqual([]);
+    expect(await traces(tenant)).toEqual(evidence);
+    const told = await database.query(
+      `select a.details, d.payload from partywall_control.alerts a join partywall_control.deliveries d on d.alert_id = a.id order by a.subject`,
+    );
+    expect(told.rows).toEqual([{}, { runKey: '1' }, { tenants: [other] }].map((details) => ({ details, payload: { title: 't', details } })));
     expect((await readCertificate(operation(), tenant)).body.removed).toMatchObject({ wall: 5 });
     const rows = async (query: string) => (await database.query(query)).rows;
     expect(await rows('select scope, target from partywall.rollout')).toEqual([{ scope: 'tenant', target: other }]);

@@ -28,6 +28,26 @@ export async function leftControlRows(client: pg.ClientBase, tenant: string): Pr
   return left;
 }
 
+/**
+ * Alerts of the system as a whole name tenants, people and routes in their details: of attempts, and of jobs that left tenants out. The alert stays, and its
+ * deliveries, without them. Returns how many rows named it.
+ */
+export async function forgetInAlerts(client: pg.ClientBase, tenant: string): Promise<number> {
+  const names = (details: string): string =>
+    `(${details} -> 'tenants' ? $1 or ${details} -> 'alerts' @> jsonb_build_array(jsonb_build_object('tenants', jsonb_build_array($1::text))))`;
+  const without = (details: string): string => `${details} - '{tenants,actors,routes,alerts}'::text[]`;
+  const alerts = await client.query(
+    `update partywall_control.alerts a set details = ${without('a.details')} where a.tenant_id = '' and ${names('a.details')}`,
+    [tenant],
+  );
+  const told = await client.query(
+    `update partywall_control.deliveries d set payload = jsonb_set(d.payload, '{details}', ${without("(d.payload -> 'details')")})
+where ${names("(d.payload -> 'details')")}`,
+    [tenant],
+  );
+  return (alerts.rowCount ?? 0) + (told.rowCount ?? 0);
+}
+
 async function controlTables(client: pg.ClientBase): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
     `select c.relname as name from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped

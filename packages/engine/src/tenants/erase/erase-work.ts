@@ -9,7 +9,7 @@ import { type SigningKey, signingKey } from '../../keyring/signing.ts';
 import { issueCertificate, nameHash } from '../certificate.ts';
 import { fence } from '../fence.ts';
 import { type BackupEraser, type ErasedBackups, refuseBackedUp, refuseMoving } from './backup-eraser.ts';
-import { deleteControlRows, deletePeople, deleteQuarantined, leftControlRows } from './control-rows.ts';
+import { deleteControlRows, deletePeople, deleteQuarantined, forgetInAlerts, leftControlRows } from './control-rows.ts';
 import { deleteGroup, deleteLastGroup } from './delete-rows.ts';
 import { readErasurePlan } from './erase.ts';
 import type { ErasurePlan } from './erasure-plan.ts';
@@ -121,7 +121,7 @@ join partywall_control.operations o on o.id = $2 where d.tenant_id = $1 and d.st
   // Triggers that wait for the end of a transaction have their say now, so that the last look sees what they write.
   await client.query('set constraints all immediate');
   const quarantined = await deleteQuarantined(client, model, tenant);
-  const control = await deleteControlRows(client, tenant);
+  const control = (await deleteControlRows(client, tenant)) + (await forgetInAlerts(client, tenant));
   const wall = await forgetInWall(client, tenant);
   const tables: { table: string; before: number; after: 0 }[] = [];
   const left = await leftControlRows(client, tenant);
