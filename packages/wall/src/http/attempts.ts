@@ -88,7 +88,7 @@ export function crossTenantAttempts({ pool, trustedProxies, onTrouble }: Attempt
 }
 
 async function readBlocked(pool: Pick<pg.Pool, 'query'>, sources: readonly string[]): Promise<Map<string, number>> {
-  const { rows } = await system('look for blocked sources', () => pool.query<{ source: string; seconds: number }>(blockedSql, [sources]));
+  const { rows } = await retried(() => system('look for blocked sources', () => pool.query<{ source: string; seconds: number }>(blockedSql, [sources])));
   return new Map(rows.map(({ source, seconds }) => [source, seconds]));
 }
 

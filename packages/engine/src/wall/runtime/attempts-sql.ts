@@ -5,9 +5,8 @@ import { unlessTaken } from './unless-taken.ts';
  * Attempts on other tenants, and the sources that are blocked because of them. The tables are closed; the application reaches two functions, by which it
  * records an attempt and asks whether sources that it names are blocked.
  *
- * Both tables are rings: when one is full the oldest rows give way, so a flood ends neither recording nor blocking. A row's number comes from a
- * sequence, which no snapshot hides, so how full the ring is need not be counted, and holds in every isolation level. What gave way is
- * told by a row of its own (`gone`).
+ * Both tables are rings: when one is full the oldest rows give way, so a flood ends neither recording nor blocking. How full that of the records is need not be
+ * counted: their numbers come from a sequence, which is the same in every snapshot, so it holds in every isolation level. What gave way is told by a row of its own (`gone`).
  *
  * Threat model: the application's role may run any SQL, so it can make attempts up, and so have an address blocked that is somebody else's, or push out
  * what was recorded before. That is bounded (so many automatic blocks at a time, each for a limited time, never an exempt network), seen (`attempts list` and the
