@@ -15,6 +15,7 @@ import { CreateBucketCommand, PutBucketVersioningCommand, S3Client } from '@aws-
 const programs = ['ceph-mon', 'ceph-osd', 'radosgw', 'radosgw-admin', 'ceph-authtool', 'monmaptool', 'ceph'].map((name) => `/usr/bin/${name}`);
 const memoryBytes = 3 * 1024 ** 3;
 const startMaxMs = 60_000;
+const gatewayTriesMax = 3;
 const logBytesMax = 8_000;
 const run = promisify(execFile);
 
@@ -65,11 +66,10 @@ export async function startRadosgw(): Promise<Radosgw> {
 
   try {
     const monitorPort = await freePort();
-    const gatewayPort = await freePort();
     const cluster = randomUUID();
     const keyring = path.join(folder, 'keyring');
     const config = path.join(folder, 'ceph.conf');
-    await fs.writeFile(config, settings({ folder, cluster, monitorPort, gatewayPort }));
+    await fs.writeFile(config, settings({ folder, cluster, monitorPort }));
     for (const name of ['mon', 'osd', 'run']) await fs.mkdir(path.join(folder, name));
 
     const key = (name: string, ...caps: string[]) =>
@@ -96,8 +96,10 @@ export async function startRadosgw(): Promise<Radosgw> {
       return created;
     };
     const credentials = await createUser();
-    const gateway = start('radosgw', ['-n', 'client.admin', '--keyring', keyring]);
-    await listening(gateway, gatewayPort, () => log);
+    const gatewayPort = await listening((port) => {
+      const frontends = `beast endpoint=127.0.0.1:${port} tcp_nodelay=1`;
+      return start('radosgw', ['-n', 'client.admin', '--keyring', keyring, '--rgw-frontends', frontends]);
+    });
 
     const endpoint = `http://127.0.0.1:${gatewayPort}`;
     return {
@@ -136,10 +138,9 @@ interface Settings {
   readonly folder: string;
   readonly cluster: string;
   readonly monitorPort: number;
-  readonly gatewayPort: number;
 }
 
-function settings({ folder, cluster, monitorPort, gatewayPort }: Settings): string {
+function settings({ folder, cluster, monitorPort }: Settings): string {
   return `[global]
 fsid = ${cluster}
 mon host = [v2:127.0.0.1:${monitorPort}]
@@ -169,7 +170,6 @@ osd pool default pg num = 1
 osd pool default pgp num = 1
 osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
-rgw frontends = beast endpoint=127.0.0.1:${gatewayPort} tcp_nodelay=1
 rgw enable apis = s3
 rgw num control oids = 1
 rgw gc max objs = 1
@@ -184,14 +184,20 @@ async function ended(child: ChildProcess): Promise<void> {
   await exit;
 }
 
-async function listening(child: ChildProcess, port: number, log: () => string): Promise<void> {
-  const deadline = Date.now() + startMaxMs;
-  while (Date.now() < deadline && child.exitCode === null) {
-    const answer = await fetch(`http://127.0.0.1:${port}/`).catch(() => undefined);
-    if (answer?.ok) return;
-    await new Promise((resolve) => setTimeout(resolve, 20)); // until it answers or ends, not for a time
+/** Starts a gateway, and again where it ends at once: a port that was free can be another's a moment later. */
+async function listening(start: (port: number) => ChildProcess): Promise<number> {
+  for (let tries = 1; tries <= gatewayTriesMax; tries += 1) {
+    const port = await freePort();
+    const child = start(port);
+    const deadline = Date.now() + startMaxMs;
+    while (Date.now() < deadline && child.exitCode === null) {
+      const answer = await fetch(`http://127.0.0.1:${port}/`).catch(() => undefined);
+      if (answer?.ok) return port;
+      await new Promise((resolve) => setTimeout(resolve, 20)); // until it answers or ends, not for a time
+    }
+    await ended(child);
   }
-  throw new Error(`radosgw does not answer on port ${port}: ${log()}`);
+  throw new Error(`the gateway ended, or did not answer, ${gatewayTriesMax} times`);
 }
 
 async function freePort(): Promise<number> {
