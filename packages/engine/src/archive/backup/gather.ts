@@ -107,30 +107,27 @@ function readGroup(files: readonly SpillFiles[], counts: Uint32Array, { from, to
     to,
     segmentsOf: (subject) => {
       const segments: SpilledSegment[] = [];
-      // One thread writes all chunks of a segment, in order, between those of others.
-      const open = new Map<string, Omit<SpilledSegment, 'places' | 'mac'> & { readonly places: number[] }>();
+      // One thread writes all chunks of a segment, in order, between those of others; of a small one there is one.
+      const begun = new Map<string, SpilledSegment & { readonly places: number[] }>();
       for (let at = begins[subject - from] ?? 0; at < (begins[subject - from + 1] ?? 0); at += 1) {
-        const { source, part, offset, bytes, rows, plainBytes, mac } = decodeRecord(sorted, at * recordBytes);
-        const name = `${source} ${part}`;
-        const before = open.get(name);
+        const { source, part, chunk, offset, bytes, rows, plainBytes, mac } = decodeRecord(sorted, at * recordBytes);
+        const name = chunk === 0 && mac ? undefined : `${source} ${part}`;
+        const before = name === undefined ? undefined : begun.get(name);
         const places = before?.places ?? [];
         places.push(offset, bytes);
         const segment = {
           source,
           part,
-          chunks: places.length / 2,
+          chunks: (before?.chunks ?? 0) + 1,
           rows: (before?.rows ?? 0) + rows,
           plainBytes: (before?.plainBytes ?? 0) + plainBytes,
           bytes: (before?.bytes ?? 0) + bytes,
+          mac: mac?.toString('hex') ?? '',
           file: fileOf[at] ?? 0,
           places,
         };
-        if (mac === undefined) {
-          open.set(name, segment);
-          continue;
-        }
-        open.delete(name);
-        segments.push({ ...segment, mac: mac.toString('hex') });
+        if (mac) segments.push(segment);
+        else if (name !== undefined) begun.set(name, segment);
       }
       return segments.sort((left, right) => left.source - right.source || left.part - right.part);
     },

@@ -31,7 +31,7 @@ export function openPagesFile(name: string): PagesFile {
       }
       const offset = total;
       total += bytes.length;
-      return { backup: page.backup, offset, bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
+      return { backup: page.backup, bytes: bytes.length, offset, sha256: createHash('sha256').update(bytes).digest('hex') };
     },
     bytes: () => total,
     async *read() {

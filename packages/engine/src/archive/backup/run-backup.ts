@@ -226,20 +226,30 @@ async function readRows(
   const units = plans.flatMap((plan) => plan.units).sort((left, right) => right.weight - left.weight);
   const total = units.reduce((sum, { weight }) => sum + weight, 0);
   let done = 0;
-  const read = sources.map(() => new Float64Array(changes.unchanged.length));
+  // Of the tables that are being read, not of all: in number they are tenants times tables.
+  const reading = new Map<number, { readonly rows: Float64Array; left: number }>();
+  const readingOf = (source: number): { readonly rows: Float64Array; left: number } => {
+    const known = reading.get(source);
+    if (known) return known;
+    const begun = { rows: new Float64Array(changes.unchanged.length), left: plans[source]?.units.length ?? 0 };
+    reading.set(source, begun);
+    return begun;
+  };
   await readers.run(units, (unit, tally) => {
-    const rows = read[unit.source] ?? new Float64Array();
-    for (const [at, subject] of tally.subjects.entries()) rows[subject] = (rows[subject] ?? 0) + (tally.rows[at] ?? 0);
+    const read = readingOf(unit.source);
+    for (const [at, subject] of tally.subjects.entries()) read.rows[subject] = (read.rows[subject] ?? 0) + (tally.rows[at] ?? 0);
+    read.left -= 1;
+    if (read.left === 0) {
+      reading.delete(unit.source);
+      for (const [subject, counted] of (marks[unit.source]?.rows ?? []).entries()) {
+        const expected = changes.wanted[unit.source]?.[subject] === 1 ? counted : 0;
+        const rows = read.rows[subject] ?? 0;
+        if (rows !== expected) throw new Error(`${sources[unit.source]?.name} gave ${rows} rows of a subject where the same snapshot counts ${expected}`);
+      }
+    }
     if (unit.kind === 'rows') done += unit.weight;
     options.onProgress?.({ step: 'reading', done: Math.round(done), total: Math.round(total) });
   });
-  for (const [number, source] of sources.entries()) {
-    for (const [subject, counted] of (marks[number]?.rows ?? []).entries()) {
-      const expected = changes.wanted[number]?.[subject] === 1 ? counted : 0;
-      const rows = read[number]?.[subject] ?? 0;
-      if (rows !== expected) throw new Error(`${source.name} gave ${rows} rows of a subject where the same snapshot counts ${expected}`);
-    }
-  }
 }
 
 /** One tenant is seldom more than what can be read here and at once. */

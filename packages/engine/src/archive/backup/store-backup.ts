@@ -13,7 +13,7 @@ import { ensureIdentity } from '../identity.ts';
 import { schemaTable } from '../read/backup-source.ts';
 import { lineageText, type Predecessors } from './base.ts';
 import { pageOf } from './changes.ts';
-import { type Gathered, openGathered, type SpilledSegment } from './gather.ts';
+import { type Gathered, openGathered, type SpilledSegment, type SubjectGroup } from './gather.ts';
 import { marksHash } from './marks.ts';
 import { openPagesFile, type PagesFile } from './pages-file.ts';
 import type { SpillFiles } from './reading/spill.ts';
@@ -22,7 +22,7 @@ import type { BackupSubject } from './seal-schema.ts';
 import { sideBySide } from './side-by-side.ts';
 import type { Sequence, SnapshotSchema } from './snapshot.ts';
 import type { Source } from './sources.ts';
-import { type ReadTable, storeTables } from './store-subject.ts';
+import { type PlannedPack, planTables, putPacks, type ReadTable } from './store-subject.ts';
 
 /** Subjects that are stored side by side. */
 const putsAtOnce = 16;
@@ -58,7 +58,7 @@ export async function storeBackup(run: BackupRun, input: StoreInput): Promise<St
       const numbers = Array.from({ length: to - from }, (_, at) => from + at);
       await sideBySide(numbers, putsAtOnce, async (number) => {
         operation.signal?.throwIfAborted();
-        stored.push(await storeSubject(run, input, { number, segments: segmentsOf(number), gathered, pages }));
+        stored.push(await storeSubject(run, input, { number, segmentsOf, gathered, pages }));
         options.onProgress?.({ step: 'storing', done: stored.length, total: input.subjects.length });
       });
     }
@@ -99,12 +99,12 @@ interface StoredSubject {
 
 interface SubjectPlace {
   readonly number: number;
-  readonly segments: readonly SpilledSegment[];
+  readonly segmentsOf: SubjectGroup['segmentsOf'];
   readonly gathered: Gathered;
   readonly pages: PagesFile;
 }
 
-async function storeSubject(run: BackupRun, input: StoreInput, { number, segments, gathered, pages }: SubjectPlace): Promise<StoredSubject> {
+async function storeSubject(run: BackupRun, input: StoreInput, { number, segmentsOf, gathered, pages }: SubjectPlace): Promise<StoredSubject> {
   const { archive, id } = run;
   const key = input.subjects[number]?.key;
   if (!key) throw new Error(`subject ${number} has no key`);
@@ -115,38 +115,56 @@ async function storeSubject(run: BackupRun, input: StoreInput, { number, segment
   const filesSame = files === undefined || (files.same !== undefined && samePage(files.same, earlier));
   if (earlier && filesSame && input.changes.unchanged[number] === 1) return { entry: earlier, packs: [], isNew: false };
   const before = new Map((await pageOf(base, key.ref))?.tables.map((table) => [table.table, table]));
+  const firstPack = files?.packs.length ?? 0;
+  // The page is written and let go before its packs are: while one is put, that of nobody else is in memory.
+  const page = (): Omit<ManifestSubject, 'packs'> & { readonly planned: readonly PlannedPack[]; readonly reached: ReadonlySet<string> } => {
+    const placing = { ...tablesOf(input, number, { segments: segmentsOf(number), before }), before, firstPack };
+    const planned = planTables(id, key, placing);
+    const tables = [...planned.tables, ...placing.taken, ...(files?.tables ?? [])].sort((left, right) => (left.table < right.table ? -1 : 1));
+    return {
+      subject: key.ref,
+      page: pages.add({ backup: id, format: pageFormat, subject: key.ref, tables }),
+      rows: tables.reduce((sum, { rows }) => sum + rows, 0),
+      bytes: tables.reduce((sum, table) => sum + table.segments.reduce((bytes, { plainBytes }) => bytes + plainBytes, 0), 0),
+      planned: planned.packs,
+      reached: new Set(tables.flatMap((table) => table.segments.map(packName))),
+    };
+  };
+  const { planned, reached, ...entry } = page();
+  const written = [...(files?.packs ?? []), ...(await putPacks({ store: archive.store, gathered, backup: id }, key, { packs: planned, firstPack }))];
+  const known = new Map([...(earlier?.packs ?? []), ...(files?.taken ?? []), ...written].map((pack) => [packName(pack), pack]));
+  const packs = [...known].flatMap(([name, pack]) => (reached.has(name) ? [pack] : []));
+  const listed = { names: input.sources.map(({ name }) => name), marks: input.marks, schema: input.schema.mark, files: run.files !== undefined };
+  const hash = marksHash(listed, number, key.id);
+  return { entry: { ...entry, packs, ...(hash !== undefined && { marks: hash }) }, packs: written, isNew: true };
+}
+
+/** The tables of a subject: those that were read, and those that are taken over from the base. */
+function tablesOf(
+  { sources, marks, changes, schema }: StoreInput,
+  number: number,
+  { segments, before }: { readonly segments: readonly SpilledSegment[]; readonly before: ReadonlyMap<string, PageTable> },
+): { readonly read: readonly ReadTable[]; readonly taken: readonly PageTable[] } {
   const bySource = Map.groupBy(segments, ({ source }) => source);
   const read: ReadTable[] = [];
   const taken: PageTable[] = [];
-  for (const [source, { name }] of input.sources.entries()) {
-    const rows = input.marks[source]?.rows[number] ?? 0;
+  for (const [source, { name }] of sources.entries()) {
+    const rows = marks[source]?.rows[number] ?? 0;
     if (rows === 0) continue;
-    if (input.changes.wanted[source]?.[number] === 1) {
-      read.push({ table: name, rows, mark: input.marks[source]?.markOf(number) ?? null, segments: bySource.get(source) ?? [] });
+    if (changes.wanted[source]?.[number] === 1) {
+      read.push({ table: name, rows, mark: marks[source]?.markOf(number) ?? null, segments: bySource.get(source) ?? [] });
     } else {
       const table = before.get(name);
       if (!table) throw new Error(`${name} was not read, and the base has nothing of it`);
       taken.push(table);
     }
   }
-  if (number === 0) read.push({ table: schemaTable, rows: 0, mark: input.schema.mark, segments: bySource.get(input.sources.length) ?? [] });
-  const stored = await storeTables({ store: archive.store, gathered, backup: id }, key, { read, before, firstPack: files?.packs.length ?? 0 });
-  const tables = [...stored.tables, ...taken, ...(files?.tables ?? [])].sort((left, right) => (left.table < right.table ? -1 : 1));
-  const reached = new Set(tables.flatMap((table) => table.segments.map((segment) => `${segment.backup}.${segment.pack}`)));
-  const written = [...(files?.packs ?? []), ...stored.packs];
-  const known = new Map([...(earlier?.packs ?? []), ...(files?.taken ?? []), ...written].map((pack) => [`${pack.backup}.${pack.pack}`, pack]));
-  const packs = [...known].flatMap(([name, pack]) => (reached.has(name) ? [pack] : []));
-  const listed = { names: input.sources.map(({ name }) => name), marks: input.marks, schema: input.schema.mark, files: run.files !== undefined };
-  const hash = marksHash(listed, number, key.id);
-  const entry: ManifestSubject = {
-    subject: key.ref,
-    page: pages.add({ format: pageFormat, backup: id, subject: key.ref, tables }),
-    packs,
-    rows: tables.reduce((sum, { rows }) => sum + rows, 0),
-    bytes: tables.reduce((sum, table) => sum + table.segments.reduce((bytes, { plainBytes }) => bytes + plainBytes, 0), 0),
-    ...(hash !== undefined && { marks: hash }),
-  };
-  return { entry, packs: written, isNew: true };
+  if (number === 0) read.push({ table: schemaTable, rows: 0, mark: schema.mark, segments: bySource.get(sources.length) ?? [] });
+  return { read, taken };
+}
+
+function packName({ backup, pack }: { readonly backup: string; readonly pack: number }): string {
+  return `${backup}.${pack}`;
 }
 
 function samePage(left: ManifestSubject, right: ManifestSubject | undefined): boolean {

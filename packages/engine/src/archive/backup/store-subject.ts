@@ -28,27 +28,44 @@ export interface StoredTables {
   readonly packs: StoredPack[];
 }
 
+/** A pack that is not stored yet: its segments, one after the other. */
+export interface PlannedPack {
+  readonly segments: readonly SpilledSegment[];
+  readonly bytes: number;
+}
+
+interface PlannedTables {
+  readonly tables: readonly PageTable[];
+  /** The first has the number that was asked for. */
+  readonly packs: readonly PlannedPack[];
+}
+
+interface Placing {
+  readonly read: readonly ReadTable[];
+  /** What the base has. */
+  readonly before: ReadonlyMap<string, PageTable>;
+  readonly firstPack?: number;
+}
+
+interface PackStore {
+  readonly store: Store;
+  readonly gathered: Gathered;
+  readonly backup: string;
+}
+
 /**
  * Stores the segments of one subject that were read, but for those that the base has with the same content under the same key, and says
  * where they all are.
  */
-export async function storeTables(
-  { store, gathered, backup }: { readonly store: Store; readonly gathered: Gathered; readonly backup: string },
-  key: DataKey,
-  { read, before, firstPack = 0 }: { readonly read: readonly ReadTable[]; readonly before: ReadonlyMap<string, PageTable>; readonly firstPack?: number },
-): Promise<StoredTables> {
-  const packs: StoredPack[] = [];
-  let open: SpilledSegment[] = [];
-  let openBytes = 0;
-  const close = async (): Promise<void> => {
-    if (open.length === 0) return;
-    const number = firstPack + packs.length;
-    packs.push(await putPack({ store, gathered, key: packObject(key.ref, backup, number), number, backup }, open, openBytes));
-    open = [];
-    openBytes = 0;
-  };
-  const tables: PageTable[] = [];
-  for (const { table, rows, mark, segments, taken = [] } of read) {
+export async function storeTables(into: PackStore, key: DataKey, placing: Placing): Promise<StoredTables> {
+  const { tables, packs } = planTables(into.backup, key, placing);
+  return { tables, packs: await putPacks(into, key, { packs, firstPack: placing.firstPack ?? 0 }) };
+}
+
+/** Where the segments will be. Members are in the order in which they are written, so that nobody has to sort them. */
+export function planTables(backup: string, key: DataKey, { read, before, firstPack = 0 }: Placing): PlannedTables {
+  const packs: { segments: SpilledSegment[]; bytes: number }[] = [];
+  const tables = read.map(({ table, rows, mark, segments, taken = [] }): PageTable => {
     const known = new Map(before.get(table)?.segments.map((segment) => [segment.part, segment]));
     const placed: PageSegment[] = [...taken];
     for (const segment of segments) {
@@ -57,33 +74,39 @@ export async function storeTables(
         placed.push(same);
         continue;
       }
-      if (openBytes > 0 && openBytes + segment.bytes > packBytesMax) await close();
-      const { part, bytes, chunks, rows: segmentRows, plainBytes, mac } = segment;
-      const pack = firstPack + packs.length;
-      placed.push({ backup, key: key.id, part, pack, offset: openBytes, bytes, chunks, rows: segmentRows, plainBytes, mac });
-      open.push(segment);
-      openBytes += bytes;
+      const last = packs.at(-1);
+      const pack = last && last.bytes + segment.bytes <= packBytesMax ? last : { segments: [], bytes: 0 };
+      if (pack !== last) packs.push(pack);
+      const { bytes, chunks, mac, part, plainBytes, rows: segmentRows } = segment;
+      placed.push({ backup, bytes, chunks, key: key.id, mac, offset: pack.bytes, pack: firstPack + packs.length - 1, part, plainBytes, rows: segmentRows });
+      pack.segments.push(segment);
+      pack.bytes += bytes;
     }
-    tables.push({ table, rows, mark, segments: placed.sort((left, right) => left.part - right.part) });
-  }
-  await close();
+    return { mark, rows, segments: placed.sort((left, right) => left.part - right.part), table };
+  });
   return { tables, packs };
 }
 
-interface PackPlace {
-  readonly store: Store;
-  readonly gathered: Gathered;
-  readonly key: string;
-  readonly number: number;
-  readonly backup: string;
+export async function putPacks(
+  into: PackStore,
+  { ref }: DataKey,
+  { packs, firstPack }: { readonly packs: readonly PlannedPack[]; readonly firstPack: number },
+): Promise<StoredPack[]> {
+  const stored: StoredPack[] = [];
+  for (const [at, pack] of packs.entries()) stored.push(await putPack(into, packObject(ref, into.backup, firstPack + at), { ...pack, number: firstPack + at }));
+  return stored;
 }
 
-async function putPack({ store, gathered, key, number, backup }: PackPlace, segments: readonly SpilledSegment[], bytes: number): Promise<StoredPack> {
+async function putPack(
+  { store, gathered, backup }: PackStore,
+  key: string,
+  { segments, bytes, number }: PlannedPack & { readonly number: number },
+): Promise<StoredPack> {
   const hash = createHash('sha256');
   const body = bytes > wholePackBytes ? pieces(gathered, segments, hash) : whole(gathered, segments, bytes);
   if (Buffer.isBuffer(body)) hash.update(body);
   await store.put(key, body, { ifAbsent: true });
-  return { backup, pack: number, bytes, sha256: hash.digest('hex') };
+  return { backup, bytes, pack: number, sha256: hash.digest('hex') };
 }
 
 function whole(gathered: Gathered, segments: readonly SpilledSegment[], bytes: number): Buffer {
