@@ -34,6 +34,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
     },
   });
   project.provide('clusterUrl', server.url);
+  // What tests and the programs that they start put aside goes with the run.
+  const temporary = path.join(folder, 'tmp');
+  await fs.mkdir(temporary);
+  await fs.chmod(temporary, 0o1777);
+  process.env['TMPDIR'] = temporary;
   return async () => {
     await server.stop();
     await fs.rm(folder, { recursive: true, force: true });
