@@ -24,7 +24,10 @@ const textSettings = [
 /** Pins, for the current transaction, the texts of values and the way in which tables are read. */
 export async function pinReading(client: pg.ClientBase): Promise<void> {
   await pinTexts(client);
-  for (const [name, value] of Object.entries(reading)) await client.query('select set_config($1, $2, true)', [name, value]);
+  await client.query('select set_config(s.name, s.value, true) from unnest($1::text[], $2::text[]) s (name, value)', [
+    Object.keys(reading),
+    Object.values(reading),
+  ]);
 }
 
 /** The settings that texts are written under, as they are in force. */

@@ -33,8 +33,21 @@ interface FactsRow extends Omit<TableFacts, 'table' | 'top'> {
   readonly parents: readonly [schema: string, name: string][];
 }
 
-/** Tables with rows of their own in the schemas: partitions, no partitioned tables. */
-const factsSql = `select c.oid::text as oid, n.nspname as schema, c.relname as name, c.relpersistence = 'u' as unlogged,
+/**
+ * Tables with rows of their own in the schemas: partitions, no partitioned tables. Types that name objects, and those that have one inside, are found once
+ * for all tables: to look into the types of each took most of the time, 0.3 ms a table.
+ */
+const factsSql = `with recursive part (type, whole) as materialized (
+  select t.typelem, t.oid from pg_catalog.pg_type t where t.typelem <> 0
+  union all select t.typbasetype, t.oid from pg_catalog.pg_type t where t.typbasetype <> 0
+  union all select r.rngsubtype, m.type from pg_catalog.pg_range r cross join lateral (values (r.rngtypid), (r.rngmultitypid)) m (type)
+  union all select a.atttypid, c.reltype from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid
+    where c.reltype <> 0 and a.attnum > 0 and not a.attisdropped
+), naming (type) as (
+  select t.oid from pg_catalog.pg_type t where t.typnamespace = 'pg_catalog'::regnamespace and (t.typname ~ '^reg' or t.typname = 'aclitem')
+  union select part.whole from naming join part on part.type = naming.type
+)
+select c.oid::text as oid, n.nspname as schema, c.relname as name, c.relpersistence = 'u' as unlogged,
   pg_catalog.pg_relation_filenode(c.oid)::text as filenode,
   (pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint)::float8 as blocks,
   pg_catalog.pg_table_size(c.oid)::float8 as bytes, greatest(c.reltuples, 0)::float8 as "estimatedRows", c.relispartition as "isPartition",
@@ -47,15 +60,8 @@ const factsSql = `select c.oid::text as oid, n.nspname as schema, c.relname as n
   coalesce((select json_agg(distinct a.attname) from pg_catalog.pg_index i join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
     join pg_catalog.pg_class ic on ic.oid = i.indexrelid join pg_catalog.pg_am m on m.oid = ic.relam
     where i.indrelid = c.oid and i.indisvalid and i.indpred is null and m.amname = 'btree'), '[]'::json) as leading,
-  (with recursive inside (type) as (
-      select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-      union select part.type from inside join pg_catalog.pg_type t on t.oid = inside.type cross join lateral (
-          select t.typelem union all select t.typbasetype
-          union all select r.rngsubtype from pg_catalog.pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
-          union all select a.atttypid from pg_catalog.pg_attribute a where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) part (type)
-        where part.type <> 0)
-    select exists (select from inside join pg_catalog.pg_type t on t.oid = inside.type
-      where t.typnamespace = 'pg_catalog'::regnamespace and (t.typname ~ '^reg' or t.typname = 'aclitem'))) as "namesObjects",
+  exists (select from pg_catalog.pg_attribute a
+    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.atttypid = any (array(select type from naming))) as "namesObjects",
   coalesce((with recursive up (oid, depth) as (
       select i.inhparent, 1 from pg_catalog.pg_inherits i where i.inhrelid = c.oid
       union all select i.inhparent, up.depth + 1 from up join pg_catalog.pg_inherits i on i.inhrelid = up.oid)
