@@ -251,6 +251,8 @@ describe('a backup is refused', () => {
       code: 'backup_refused',
       message: expect.stringContaining('20261121t020000z-1f2e3d4c is running'),
     });
+    // The server may notice later that the connection is gone.
+    await client.query('select pg_advisory_unlock_all()');
     client.release(true);
   });
 
