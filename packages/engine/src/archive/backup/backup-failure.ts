@@ -21,6 +21,16 @@ export function backupFailure(error: unknown): unknown {
       hint: 'connect as the service role: a role that a policy binds would read fewer rows',
     });
   }
+  if (state === '55P03') {
+    return new PartywallError(
+      'lock_not_acquired',
+      'locking the tables for the threads that read them: somebody waits to change one, and would wait for the backup',
+      {
+        cause: error,
+        hint: 'nothing of this run counts; run it again once the migration is done',
+      },
+    );
+  }
   if ((state !== undefined && lostStates.has(state)) || lostMessages.test(error.message)) {
     return new PartywallError('database_unreachable', `backing up: the connection was lost: ${error.message}`, {
       cause: error,

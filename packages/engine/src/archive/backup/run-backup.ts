@@ -15,6 +15,7 @@ import { backupIds } from '../read/list-backups.ts';
 import { backupFailure } from './backup-failure.ts';
 import { findPredecessors, type Predecessors, unlessDamaged } from './base.ts';
 import { type Changes, type ChangesInput, compare, everything } from './changes.ts';
+import { lockTablesSql } from './lock-tables.ts';
 import { type Marks, openMarks } from './marks.ts';
 import { nextId } from './next-id.ts';
 import { planReading, type TablePlan } from './plan-reading.ts';
@@ -274,6 +275,7 @@ function readerStarts({ input, options, id, snapshot }: BackupRun, subjects: rea
   return Array.from({ length: workers }, (_, at) => ({
     connection: snapshot.connection,
     snapshot: snapshot.name,
+    lockSql: lockTablesSql(snapshot.sources),
     backup: id,
     subjects: subjects.map(({ key, text }) => ({ key, text })),
     files: { chunks: path.join(folder, `${at}.chunks`), records: path.join(folder, `${at}.records`) },

@@ -7,10 +7,11 @@ import type { Operation } from '../../db/operation.ts';
 import { ident } from '../../db/sql.ts';
 import { PartywallError } from '../../errors.ts';
 import { assertModelComplete } from '../../model/check.ts';
-import { quoted, tableName } from '../../model/table-name.ts';
+import { tableName } from '../../model/table-name.ts';
 import { schemaDdl } from '../schema/schema-ddl.ts';
 import { schemaFingerprint, writeSchema } from '../schema/schema-document.ts';
 import { type Lineage, readLineage } from './base.ts';
+import { lockTablesSql, lockTimeoutMs } from './lock-tables.ts';
 import { pinReading, readTextSettings } from './pinned-settings.ts';
 import { type Allowance, ownSchemas, type Sources, sourcesOf } from './sources.ts';
 import { readTableFacts, readTextFacts, type TableFacts } from './table-facts.ts';
@@ -54,7 +55,6 @@ export interface Sequence {
   readonly called: boolean;
 }
 
-const lockTimeoutMs = 5_000;
 /** Somebody rebuilds a table, or made one while the backup began. */
 const attemptsMax = 5;
 const retryDelayMs = 500;
@@ -133,11 +133,7 @@ async function attemptSnapshot(
   // Nothing is selected before the locks are held: the first SELECT takes the snapshot.
   await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
   try {
-    await client.query(
-      `lock table ${sourcesOf(model, catalog, before)
-        .sources.flatMap(({ leaves }) => leaves.map(({ table }) => `only ${quoted(table)}`))
-        .join(', ')} in access share mode`,
-    );
+    await client.query(lockTablesSql(sourcesOf(model, catalog, before).sources));
   } catch (error) {
     await client.query('rollback');
     // Not available, or dropped since.

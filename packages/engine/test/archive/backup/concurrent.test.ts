@@ -48,6 +48,20 @@ test('a TRUNCATE that commits while the backup waits for its lock is in the back
   expect((await storedRows(archive, id, { tenant, table: 'public.files' })).join()).toContain('\tafter\t');
 });
 
+test('a migration that comes between the locks of the snapshot and those of the threads has its turn, and the backup says so', async () => {
+  const other = await session();
+  const migrated: Promise<unknown>[] = [];
+  const onFixed = (): void => {
+    migrated.push(other.query('alter table customers add column later int'));
+  };
+  const running = runBackup(operation(), archive, { reason: 'by hand' }, { workers: 2, onFixed });
+  await expect(running).rejects.toMatchObject({ code: 'lock_not_acquired' });
+  // It came to its turn.
+  await Promise.all(migrated);
+  await other.query('alter table customers drop column later');
+  await other.end();
+});
+
 test('is one moment: what is committed while it reads is in all tables or in none', async () => {
   const writer = await session();
   let stop = false;

@@ -6,6 +6,8 @@ export interface ReaderStart {
   readonly connection: string;
   /** Exported by the connection that holds the locks. */
   readonly snapshot: string;
+  /** Locks the tables for this thread too, before it reads any. */
+  readonly lockSql: string;
   readonly backup: string;
   /** By number; number 0 is the platform. Without keys nothing but marks can be read. */
   readonly subjects: readonly { readonly key: DataKey | undefined; readonly text: string }[];

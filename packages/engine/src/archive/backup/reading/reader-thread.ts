@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { connect, sqlState } from '../../../db/connect.ts';
 import { literal } from '../../../db/sql.ts';
 import { PartywallError } from '../../../errors.ts';
+import { lockTimeoutMs } from '../lock-tables.ts';
 import { pinReading } from '../pinned-settings.ts';
 import type { Failure, FromReader, ReaderStart, Tally, ToReader, Unit } from './protocol.ts';
 import { openReader, type Reader } from './reader.ts';
@@ -36,7 +37,10 @@ open().then(
 async function open(): Promise<pg.Client> {
   const client = await connect(start.connection, { purpose: `backup ${start.backup}`, stream: readingSocket });
   await client.query('begin isolation level repeatable read, read only');
+  await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
   await client.query(`set transaction snapshot ${literal(start.snapshot)}`);
+  // All of them now: a migration that waits for the snapshot's locks would keep a thread that comes to its table later waiting, and both would wait for good.
+  await client.query(start.lockSql);
   await pinReading(client);
   return client;
 }
