@@ -8,7 +8,6 @@ import { tierPromises } from '../../metering/tiers.ts';
 import { directoryEntry } from '../../tenants/transfer/session.ts';
 import type { RestoreFilesReport } from '../files/restore-files.ts';
 import type { TenantSource } from '../tenant-source.ts';
-import type { ForgottenRow } from './forget.ts';
 import { holdOut, letIn } from './hold-out.ts';
 import { type PreparedRestore, prepareRestore, type RestoreInput } from './prepare.ts';
 import { applyRestore, type RestoreReport, refuseConflicts } from './restore.ts';
@@ -42,8 +41,6 @@ export interface RestoreFrom {
   undo(operation: Operation, tenant: string, undoing: Undoing): Promise<string>;
   /** Plans, and then makes, the tenant's files those of the backup. */
   files?(operation: Operation, request: FilesRequest): Promise<RestoreFilesReport>;
-  /** Rows that were erased since and must not come back. */
-  forgotten?(operation: Operation, tenant: string, since: Date): Promise<readonly ForgottenRow[]>;
 }
 
 /** A restore as it went. */
@@ -92,21 +89,15 @@ export function restoreWork(from: RestoreFrom): Work {
     const { pool } = operation.database;
     const request = requestOf(tenant, await readDetails(pool, id));
     const say = (what: string): Promise<void> => reportProgress(pool, id, { step: what });
-    const input = async (source: TenantSource): Promise<RestoreInput> => ({
-      ...request,
-      ...(from.forgotten && { forget: [...(request.forget ?? []), ...(await from.forgotten(operation, tenant, source.at))] }),
-    });
     let prepared: PreparedRestore | undefined;
     try {
       await step('plan', async () => {
         if (await isApplied(operation, id)) return;
         await say('reading the backup');
         const source = await from.source(operation, request);
-        prepared = await prepareRestore(operation, source, await input(source));
+        prepared = await prepareRestore(operation, source, request);
         refuseConflicts(prepared.plan);
         prepared.wait();
-        // What was erased meanwhile must not come back either.
-        if (from.forgotten) prepared.close();
         if (request.files) await restoreFilesOf(from, operation, request, true);
       });
       await step('hold out', async () => {
@@ -117,7 +108,6 @@ export function restoreWork(from: RestoreFrom): Work {
         if (await isApplied(operation, id)) return;
         await say('backing up what is there, and restoring rows');
         const source = await from.source(operation, request);
-        const given = await input(source);
         const within = (client: pg.ClientBase, report: RestoreReport): Promise<void> => keepDetails(client, id, { report });
         await besideUndo(
           async (undoing) => {
@@ -128,7 +118,7 @@ export function restoreWork(from: RestoreFrom): Work {
             await keepDetails(pool, id, { undo });
             return undo;
           },
-          (until) => applyRestore(operation, source, given, { prepared, until, within }),
+          (until) => applyRestore(operation, source, request, { prepared, until, within }),
         );
       });
       await step('files', async () => {
