@@ -173,6 +173,16 @@ test.each([
   else expect(line).toMatchObject({ status: 'fail', message: expect.stringContaining(message) });
 });
 
+test('a folder that only looks like one of migrations is none, and of a broken journal the files are said not to be in it', async () => {
+  const on = await portal();
+  const look = async (files: Readonly<Record<string, string>>) => (await doctor({ ...on, cwd: await folder(files) })).line('migrations');
+  expect(await look({ 'store/meta': 'a file', 'store/0001_first.sql': '' })).toBeUndefined();
+  expect(await look({ 'drizzle/meta/_journal.json': '{"entries": [', 'drizzle/0001_first.sql': '' })).toMatchObject({
+    status: 'fail',
+    message: expect.stringContaining('0001_first is not in the journal'),
+  });
+});
+
 test('Prisma migrations that never ran in this database are named', async () => {
   const on = await portal();
   const cwd = await folder({ 'prisma/migrations/migration_lock.toml': '', 'prisma/migrations/20260101_init/migration.sql': 'select 1' });

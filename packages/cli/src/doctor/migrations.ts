@@ -28,7 +28,7 @@ export async function findMigrations(start: string): Promise<MigrationFolder[]> 
   const visit = async (folder: string, depth: number): Promise<void> => {
     visited += 1;
     if (visited > foldersVisitedMax) return;
-    const entries = await fs.readdir(folder, { withFileTypes: true });
+    const entries = await unlessOutOfReach(fs.readdir(folder, { withFileTypes: true }), []);
     const names = new Set(entries.map((entry) => entry.name));
     if (names.has('migration_lock.toml')) found.push(await readPrisma(folder));
     else if (names.has('meta') && (await isFile(path.join(folder, 'meta', '_journal.json')))) found.push(await readDrizzle(folder));
@@ -75,7 +75,7 @@ export async function migrationLine(folder: MigrationFolder, catalog: Catalog | 
 }
 
 async function readDrizzle(folder: string): Promise<MigrationFolder> {
-  const journal: unknown = JSON.parse(await fs.readFile(path.join(folder, 'meta', '_journal.json'), 'utf8'));
+  const journal = parsed(await fs.readFile(path.join(folder, 'meta', '_journal.json'), 'utf8'));
   const entries = typeof journal === 'object' && journal !== null && 'entries' in journal && Array.isArray(journal.entries) ? journal.entries : [];
   const files = (await fs.readdir(folder)).filter((file) => file.endsWith('.sql')).map((file) => file.slice(0, -'.sql'.length));
   return {
@@ -104,10 +104,27 @@ function list(names: readonly string[]): string {
 }
 
 async function isFile(file: string): Promise<boolean> {
+  return unlessOutOfReach(
+    fs.stat(file).then((found) => found.isFile()),
+    false,
+  );
+}
+
+/** What is gone meanwhile, is no folder or is closed to this user is none of the project's migrations. */
+async function unlessOutOfReach<Found>(looking: Promise<Found>, otherwise: Found): Promise<Found> {
   try {
-    return (await fs.stat(file)).isFile();
+    return await looking;
   } catch (error) {
-    if (sqlState(error) === 'ENOENT') return false;
+    if (['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM'].includes(sqlState(error) ?? '')) return otherwise;
     throw error;
+  }
+}
+
+/** A journal that is broken names nothing, so that its files are said not to be in it. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
