@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { afterAll, inject } from 'vitest';
+import { afterAll, expect, inject } from 'vitest';
 import { ident } from '../../packages/engine/src/db/sql.ts';
 
 /** A database of the caller's own on the shared cluster, dropped after the test file. */
@@ -45,6 +45,12 @@ export async function createDatabase(options: { template?: string; clusterUrl?: 
     query: <Row extends pg.QueryResultRow>(text: string, values?: unknown[]) =>
       client ? client.query<Row>(text, values) : connect().then((fresh) => fresh.query<Row>(text, values)),
   };
+}
+
+/** Waits until no session has an advisory lock: those of a process that was killed stay until the server has noticed, and the next run is refused. */
+export async function locksReleased(database: TestDatabase): Promise<void> {
+  const held = `select from pg_locks where locktype = 'advisory' and granted and database = (select oid from pg_database where datname = current_database())`;
+  await expect.poll(async () => (await database.query(held)).rowCount, { timeout: 30_000, interval: 10 }).toBe(0);
 }
 
 /** Unique within the run: process id, time and a counter. */

@@ -6,6 +6,7 @@ import { serialize } from 'node:v8';
 import { expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
+import { locksReleased } from '../../../../../test/support/database.ts';
 import { runBackup } from '../../../src/archive/backup/run-backup.ts';
 import { verifyBackup } from '../../../src/archive/backup/verify-backup.ts';
 import { backupIds } from '../../../src/index.ts';
@@ -52,14 +53,7 @@ test(`killed anywhere, a backup leaves nothing that counts, and the next one is 
     // Killed behind its manifest, it is a backup; killed before, there is none.
     if (signal === null || made.length > 0) expect(made).toHaveLength(1);
     for (const id of made) expect(await verifyBackup(archive, id, { readData: true })).toMatchObject({ whole: true });
-    // The server notices that the process is gone, and lets go of its lock.
-    while (
-      ((
-        await database.query(
-          `select from pg_locks where locktype = 'advisory' and objsubid = 1 and granted and database = (select oid from pg_database where datname = current_database())`,
-        )
-      ).rowCount ?? 0) > 0
-    );
+    await locksReleased(database);
     const { id } = await runBackup(operation(), archive, { reason: 'by hand' });
     expect(await verifyBackup(archive, id, { readData: true })).toMatchObject({ whole: true });
     await expectSame(archive, id, { url: database.url, tenants });

@@ -7,6 +7,7 @@ import { connect, drillBackup, openEscrowedArchive, runBackup, startEmbedded } f
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
+import { locksReleased } from '../../../../../test/support/database.ts';
 import { drilledTenants } from './drilled-tenants.ts';
 import type { DrillingProcess } from './drilling-process.ts';
 
@@ -39,13 +40,8 @@ async function killed(killBefore: string, into?: string): Promise<void> {
   );
   const [, signal] = await once(child, 'exit');
   expect(signal).toBe('SIGKILL');
-  // The server takes a moment to find out.
-  await expect.poll(async () => (await database.query(drillLockSql)).rowCount, { timeout: 20_000 }).toBe(0);
+  await locksReleased(database);
 }
-
-/** Who holds the lock of drills. */
-const drillLockSql = `select from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
-and (classid::bigint << 32) | objid::bigint = hashtextextended('partywall:drill', 0)`;
 
 /** Databases and roles of the staging server, but for its own. */
 async function staged(): Promise<string[]> {

@@ -9,9 +9,7 @@ import { carryOut, type Work } from './work.ts';
 
 /** Set it to repeat a run. */
 const seed = Number(process.env['PARTYWALL_SEED'] ?? Date.now() % 1_000_000);
-/** Statements into the work at which a fast shutdown of the server ends it. */
 const rounds = 9;
-const statementsMax = 120;
 
 const fixture = await controlDatabase();
 const { database, control } = fixture;
@@ -42,6 +40,33 @@ where datname = current_database() and pid <> pg_backend_pid() and usename <> (s
   return rows[0]?.ended ?? 0;
 }
 
+/** Carries a work out, and has the server end all connections at a statement of it. */
+async function carriedOut(work: Work, endAt?: number): Promise<{ readonly statements: number; readonly failed: boolean }> {
+  const { pool } = control;
+  const { query } = pool;
+  let statements = 0;
+  let ending: Promise<unknown> = Promise.resolve();
+  const counted = (): void => {
+    statements += 1;
+    if (statements === endAt) ending = endConnections();
+  };
+  pool.on('acquire', counted);
+  Object.assign(pool, {
+    query: (...parts: Parameters<typeof query>) => {
+      counted();
+      return query.apply(pool, parts);
+    },
+  });
+  const failed = await carryOut(operation, archive, work).then(
+    () => false,
+    () => true,
+  );
+  pool.off('acquire', counted);
+  Object.assign(pool, { query });
+  await ending;
+  return { statements, failed };
+}
+
 test(`a server that ends every connection stops a backup, a restore and a clone cleanly; the same again finishes them (seed ${seed})`, {
   timeout: 240_000,
 }, async () => {
@@ -51,39 +76,22 @@ test(`a server that ends every connection stops a backup, a restore and a clone 
     return state % below;
   };
   const { id: backup } = await runBackup(operation, archive, { reason: 'by hand' });
+  const works = (name: string): readonly Work[] => [{ kind: 'restore', tenant: worked, backup }, { kind: 'backup' }, { kind: 'clone', tenant: worked, name }];
+  const lengths: number[] = [];
+  for (const work of works('Copy')) lengths.push((await carriedOut(work)).statements);
   const kept = await stateOf(worked);
   const around = await stateOf(neighbour);
   let stopped = 0;
   for (let round = 0; round < rounds; round += 1) {
     await database.query("update customers set name = 'wrong' where tenant_id = $1 and revenue < 50", [worked]);
     await write(path.join(uploads, worked), { other: `forged ${round}` });
-    const works: readonly Work[] = [{ kind: 'restore', tenant: worked, backup }, { kind: 'backup' }, { kind: 'clone', tenant: worked, name: `Clone ${round}` }];
-    const work = works[round % works.length] ?? { kind: 'backup' };
-    const what = `${work.kind} in round ${round}`;
-    const { pool } = control;
-    const { query } = pool;
-    let left = 1 + random(statementsMax);
-    let ending: Promise<unknown> = Promise.resolve();
-    const counted = (client: { query: unknown }): void => {
-      left -= 1;
-      if (left === 0) ending = endConnections();
-      void client;
-    };
-    pool.on('acquire', counted);
-    Object.assign(pool, {
-      query: (...parts: Parameters<typeof query>) => {
-        counted(pool);
-        return query.apply(pool, parts);
-      },
-    });
-    const failed = await carryOut(operation, archive, work).then(
-      () => undefined,
-      (error: unknown) => error,
-    );
-    pool.off('acquire', counted);
-    Object.assign(pool, { query });
-    await ending;
-    if (failed !== undefined) stopped += 1;
+    const kinds = works(`Clone ${round}`);
+    const work = kinds[round % kinds.length] ?? { kind: 'backup' };
+    const length = lengths[round % kinds.length] ?? 1;
+    // First in the middle of each, where a backup holds its snapshot.
+    const at = round < kinds.length ? Math.ceil(length / 2) : 1 + random(length);
+    const what = `${work.kind} in round ${round}, ended at statement ${at} of ${length}`;
+    if ((await carriedOut(work, at)).failed) stopped += 1;
     expect(await stateOf(neighbour), what).toEqual(around);
     for (const id of await backupIds(archive)) expect(await verifyBackup(archive, id, { readData: true }), what).toMatchObject({ whole: true });
     await carryOut(operation, archive, work);

@@ -6,6 +6,7 @@ import { backupIds, runScheduledBackup, verifyBackup } from '@partywall/engine';
 import { expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
+import { locksReleased } from '../../../../../test/support/database.ts';
 import { soundness } from '../retention/made-backups.ts';
 import type { WorkingProcess } from './working-process.ts';
 
@@ -55,6 +56,7 @@ test('of two at once, one of which is killed at any step, a later look has one w
     const before = await backupIds(await open());
     const ends = await schedulers(aheadMs, [{ at, after: false }, undefined]);
     expect(ends[1]).toBe(0);
+    await locksReleased(database);
     const clock = (): Date => new Date(Date.now() + aheadMs);
     const later = (): Date => new Date(clock().getTime() + 10 * 60_000);
     const archive = await open({ clock: later });

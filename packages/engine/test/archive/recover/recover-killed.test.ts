@@ -7,7 +7,7 @@ import { openBackup, recoverDatabase, runBackup, schemaDdl, startEmbedded } from
 import { afterAll, describe, expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
-import { createDatabase } from '../../../../../test/support/database.ts';
+import { createDatabase, locksReleased } from '../../../../../test/support/database.ts';
 import { planRecovery } from '../../../src/archive/recover/plan-recovery.ts';
 import { takeTarget } from '../../../src/archive/recover/target.ts';
 import { withClient } from '../schema/recreated.ts';
@@ -56,6 +56,7 @@ describe(`a restore of everything (seed ${seed})`, () => {
     for (let run = 0; run < kills; run += 1) {
       const { signal } = await recovering(killed.url, { statement: 1 + Math.floor(random() * statementsMax), sent: random() < 0.5 });
       if (signal === 'SIGKILL') deaths += 1;
+      await locksReleased(killed);
     }
     expect(deaths).toBeGreaterThan(1);
     expect(await recovering(killed.url)).toMatchObject({ status: 0 });
