@@ -4,6 +4,7 @@ import { cp, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
+import { randomNumbers } from '../../../../test/support/random-numbers.ts';
 import type { DataKey, Subject } from '../../src/keyring/data-keys.ts';
 import type { Keyring } from '../../src/keyring/keyring.ts';
 import { openFolderStore } from '../../src/store/folder.ts';
@@ -112,15 +113,4 @@ describe(`a process that is killed anywhere (seed ${seed})`, () => {
 
 function secretOf(keys: Keyring, key: DataKey): string {
   return keys.byId(key.id).secret.toString('hex');
-}
-
-/** mulberry32 */
-function randomNumbers(from: number): () => number {
-  let state = from;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -1,4 +1,5 @@
 import { afterAll, expect, test } from 'vitest';
+import { randomNumbers } from '../../../../test/support/random-numbers.ts';
 import { readCatalog } from '../../src/catalog/read-catalog.ts';
 import { connect } from '../../src/db/connect.ts';
 import type { RolloutChange } from '../../src/rollout/plan-change.ts';
@@ -20,17 +21,6 @@ await contractAll(database.url, model);
 const operators = [await connect(database.url, { purpose: 'test' }), await connect(database.url, { purpose: 'test' })];
 afterAll(() => Promise.all(operators.map((client) => client.end())));
 
-/** Mulberry32. */
-function randomOf(from: number): () => number {
-  let state = from;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 const changes: readonly RolloutChange[] = [
   { scope: 'all', mode: 'observe' },
   { scope: 'all', mode: 'enforce' },
@@ -41,7 +31,7 @@ const changes: readonly RolloutChange[] = [
 ];
 
 test(`two who change the modes at the same time leave tables that fit them, ${rounds} times (seed ${seed})`, { timeout: 120_000 }, async () => {
-  const random = randomOf(seed);
+  const random = randomNumbers(seed);
   const pick = (): RolloutChange => changes[Math.floor(random() * changes.length)] ?? { scope: 'all', mode: 'observe' };
   for (let round = 1; round <= rounds; round += 1) {
     const picked = [pick(), pick()];

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { controlDatabase } from '../../../../test/support/control-database.ts';
+import { randomNumbers } from '../../../../test/support/random-numbers.ts';
 import { previewErasure, readCertificate, startDurable, verifyCertificate, works } from '../../src/index.ts';
 import { startErasing, systemDatabase } from './erasing.ts';
 
@@ -106,14 +107,3 @@ describe(`an erasure (seed ${seed})`, () => {
     }
   });
 });
-
-/** mulberry32 */
-function randomNumbers(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

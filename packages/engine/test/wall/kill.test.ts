@@ -4,6 +4,7 @@ import path from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createDatabase, type TestDatabase } from '../../../../test/support/database.ts';
+import { randomNumbers } from '../../../../test/support/random-numbers.ts';
 import type { TenancyModel } from '../../src/model/model.ts';
 import { applyWall } from '../../src/wall/apply.ts';
 import type { WallStep } from '../../src/wall/plan.ts';
@@ -139,15 +140,4 @@ async function sessionsGone(database: TestDatabase): Promise<void> {
   const count = async () =>
     (await database.query("select from pg_stat_activity where datname = current_database() and application_name like 'partywall%'")).rowCount;
   await expect.poll(count, { timeout: 10_000, interval: 5 }).toBe(0);
-}
-
-/** mulberry32 */
-function randomNumbers(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { serialize } from 'node:v8';
 import { expect, test } from 'vitest';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
+import { randomNumbers } from '../../../../../test/support/random-numbers.ts';
 import { cloneTenant, liveSource } from '../../../src/index.ts';
 import type { CloningProcess } from './cloning-process.ts';
 
@@ -58,14 +59,3 @@ test(
   },
   timeoutMs,
 );
-
-/** mulberry32 */
-function randomNumbers(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

@@ -8,6 +8,7 @@ import { backUp, checkBackupErasure, listCertificates, readLedger, verifyBackup,
 import { expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
+import { randomNumbers } from '../../../../../test/support/random-numbers.ts';
 import { certified, eraser, furnished, readable, refOf, rowsOfOthers } from './erasing.ts';
 import type { ErasingProcess } from './erasing-process.ts';
 
@@ -77,14 +78,3 @@ test(`an erasure that is killed anywhere ends as if it had not been, and hurts n
   for (const certificate of certificates) expect(await verifyCertificate(operation(), certificate)).toMatchObject({ valid: true });
   expect(await verifyBackup(await open(), backup, { readData: true })).toMatchObject({ whole: true, sealed: kills + 1, damage: [] });
 });
-
-/** mulberry32 */
-function randomNumbers(from: number): () => number {
-  let state = from;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

@@ -5,6 +5,7 @@ import { afterAll, expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
 import { contents, operationWith, withUploads, write } from '../files/uploads.ts';
+import { carryOutTelling } from './at-statement.ts';
 import { carryOut, type Work } from './work.ts';
 
 /** Set it to repeat a run. */
@@ -41,30 +42,13 @@ where datname = current_database() and pid <> pg_backend_pid() and usename <> (s
 }
 
 /** Carries a work out, and has the server end all connections at a statement of it. */
-async function carriedOut(work: Work, endAt?: number): Promise<{ readonly statements: number; readonly failed: boolean }> {
-  const { pool } = control;
-  const { query } = pool;
-  let statements = 0;
+async function carriedOut(work: Work, endAt?: number): Promise<{ readonly statements: number; readonly failed: unknown }> {
   let ending: Promise<unknown> = Promise.resolve();
-  const counted = (): void => {
-    statements += 1;
-    if (statements === endAt) ending = endConnections();
-  };
-  pool.on('acquire', counted);
-  Object.assign(pool, {
-    query: (...parts: Parameters<typeof query>) => {
-      counted();
-      return query.apply(pool, parts);
-    },
+  const told = await carryOutTelling({ operation, archive }, work, (statement) => {
+    if (statement === endAt) ending = endConnections();
   });
-  const failed = await carryOut(operation, archive, work).then(
-    () => false,
-    () => true,
-  );
-  pool.off('acquire', counted);
-  Object.assign(pool, { query });
   await ending;
-  return { statements, failed };
+  return told;
 }
 
 test(`a server that ends every connection stops a backup, a restore and a clone cleanly; the same again finishes them (seed ${seed})`, {
@@ -91,7 +75,7 @@ test(`a server that ends every connection stops a backup, a restore and a clone 
     // First in the middle of each, where a backup holds its snapshot.
     const at = round < kinds.length ? Math.ceil(length / 2) : 1 + random(length);
     const what = `${work.kind} in round ${round}, ended at statement ${at} of ${length}`;
-    if ((await carriedOut(work, at)).failed) stopped += 1;
+    if ((await carriedOut(work, at)).failed !== undefined) stopped += 1;
     expect(await stateOf(neighbour), what).toEqual(around);
     for (const id of await backupIds(archive)) expect(await verifyBackup(archive, id, { readData: true }), what).toMatchObject({ whole: true });
     await carryOut(operation, archive, work);

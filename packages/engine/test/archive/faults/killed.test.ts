@@ -9,6 +9,7 @@ import { applyRetention, backUp, backupIds, checkBackupErasure, type OpenArchive
 import { afterAll, expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { type ControlFixture, controlDatabase } from '../../../../../test/support/control-database.ts';
+import { randomNumbers } from '../../../../../test/support/random-numbers.ts';
 import { certified, furnished, refOf } from '../erase/erasing.ts';
 import { contents, operationWith, withUploads, write } from '../files/uploads.ts';
 import { soundness } from '../retention/made-backups.ts';
@@ -220,15 +221,4 @@ async function expectWhole(clock: () => Date, what: string): Promise<void> {
   const archive = await open({ clock });
   expect((await soundness(archive)).missing, what).toEqual([]);
   for (const id of await backupIds(archive)) expect(await verifyBackup(archive, id, { readData: true }), what).toMatchObject({ whole: true });
-}
-
-/** mulberry32 */
-function randomNumbers(from: number): () => number {
-  let state = from;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

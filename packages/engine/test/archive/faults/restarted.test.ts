@@ -8,6 +8,7 @@ import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
 import { contents, operationWith, withUploads, write } from '../files/uploads.ts';
 import { soundness } from '../retention/made-backups.ts';
+import { carryOutTelling } from './at-statement.ts';
 import { carryOut, type Work } from './work.ts';
 
 /** A server of this test's own, which keeps what it has committed. */
@@ -63,30 +64,13 @@ async function restart(): Promise<void> {
   server = await startEmbedded({ ...cluster, port });
 }
 
-/** Carries a work out, and restarts the server at a statement of it; whether that stopped the work, and with what. */
-async function interrupted(work: Work, statement: number): Promise<unknown> {
-  const { pool } = control;
-  const { query } = pool;
-  let left = statement;
+/** Carries a work out, and restarts the server at a statement of it; what that stopped the work with, if it did. */
+async function interrupted(work: Work, at: number): Promise<unknown> {
   let restarted: Promise<void> | undefined;
-  const counted = (): void => {
-    left -= 1;
-    if (left === 0) restarted = restart();
-  };
-  pool.on('acquire', counted);
-  Object.assign(pool, {
-    query: (...parts: Parameters<typeof query>) => {
-      counted();
-      return query.apply(pool, parts);
-    },
+  const { failed } = await carryOutTelling({ operation, archive }, work, (statement) => {
+    if (statement === at) restarted = restart();
   });
-  const failed = await carryOut(operation, archive, work).then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  pool.off('acquire', counted);
-  Object.assign(pool, { query });
-  expect(restarted, `${work.kind} ended before its statement ${statement}`).toBeDefined();
+  expect(restarted, `${work.kind} ended before its statement ${at}`).toBeDefined();
   await restarted;
   return failed;
 }

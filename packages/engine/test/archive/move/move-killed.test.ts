@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import path from 'node:path';
 import { serialize } from 'node:v8';
 import { expect, test } from 'vitest';
+import { randomNumbers } from '../../../../../test/support/random-numbers.ts';
 import { finishMove, listMoves, type Move } from '../../../src/index.ts';
 import { contents, furnish, others, registered, twoHomes } from './moving.ts';
 import type { MovingProcess } from './moving-process.ts';
@@ -86,14 +87,3 @@ test(
   },
   timeoutMs,
 );
-
-/** mulberry32 */
-function randomNumbers(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

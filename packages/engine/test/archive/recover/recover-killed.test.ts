@@ -8,6 +8,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
 import { createDatabase, locksReleased } from '../../../../../test/support/database.ts';
+import { randomNumbers } from '../../../../../test/support/random-numbers.ts';
 import { planRecovery } from '../../../src/archive/recover/plan-recovery.ts';
 import { takeTarget } from '../../../src/archive/recover/target.ts';
 import { withClient } from '../schema/recreated.ts';
@@ -138,14 +139,3 @@ describe('on a server that has never seen it', async () => {
     });
   });
 });
-
-/** mulberry32 */
-function randomNumbers(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}

@@ -16,6 +16,7 @@ import {
 import { afterAll, describe, expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
+import { randomNumbers } from '../../../../../test/support/random-numbers.ts';
 import { systemDatabase } from '../../tenants/erasing.ts';
 import type { RestoringProcess } from './restoring-process.ts';
 
@@ -143,14 +144,3 @@ describe(`a restore (seed ${seed})`, () => {
     await expect(restoreFromArchive(archive).source(operation, { tenant: 'never', backup: last })).rejects.toMatchObject({ code: 'key_missing' });
   });
 });
-
-/** mulberry32 */
-function randomNumbers(from: number): () => number {
-  let state = from;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

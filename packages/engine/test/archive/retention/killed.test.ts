@@ -5,6 +5,7 @@ import { serialize } from 'node:v8';
 import { expect, test } from 'vitest';
 import { archiveFixture } from '../../../../../test/support/archive.ts';
 import { controlDatabase } from '../../../../../test/support/control-database.ts';
+import { randomNumbers } from '../../../../../test/support/random-numbers.ts';
 import { backupIds } from '../../../src/archive/read/list-backups.ts';
 import { applyRetention } from '../../../src/archive/retention/apply.ts';
 import { makeBackup, objectsOf, soundness } from './made-backups.ts';
@@ -56,15 +57,4 @@ function start(more: Pick<RetainingProcess, 'now' | 'kill'>) {
   return spawn(process.execPath, ['--conditions=partywall-source', path.join(import.meta.dirname, 'retaining-process.ts'), JSON.stringify(given)], {
     stdio: 'ignore',
   });
-}
-
-/** Mulberry32. */
-function randomNumbers(from: number): () => number {
-  let state = from >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -1,6 +1,8 @@
+import { randomNumbers } from '../../../../../test/support/random-numbers.ts';
+
 /** A seeded generator of schemas that hold together: tables that refer to each other, checks, defaults, views on views, functions in between. */
 export function randomSchema(seed: number): string {
-  const random = generator(seed);
+  const random = randomNumbers(seed);
   const pick = <T>(from: readonly T[]): T => {
     const found = from[Math.floor(random() * from.length)];
     if (found === undefined) throw new Error('nothing to pick from');
@@ -73,15 +75,4 @@ export function randomSchema(seed: number): string {
   }
   for (let at = 0; at < 4; at += 1) lines.push(`comment on table ${pick(tables).name} is 'c${at} ''quoted'' \\ back'`);
   return lines.map((line) => `${line};\n`).join('');
-}
-
-/** Numbers from 0 to 1 that depend on the seed alone (mulberry32). */
-function generator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
