@@ -45,7 +45,7 @@ where r.receipt -> 'failures' @> jsonb_build_array(jsonb_build_object('tenant', 
   demo_seed_log: 'none',
   recovery_map: 'none',
   facts: 'none',
-  // Hashes of senders and their ids.
+  // HMACs of senders and their ids.
   messages: 'none',
   rollout_counts: 'none',
   // Statements without their values.

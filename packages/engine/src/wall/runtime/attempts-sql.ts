@@ -50,14 +50,7 @@ export function attemptsSql(): string[] {
   claimed text,
   request_id text
 )`,
-    // The function alone writes, and knows more kinds than the constraint that was here.
-    `do ${dollarQuote(`begin
-  if exists (select from pg_catalog.pg_constraint c where c.conrelid = 'partywall.attempts'::pg_catalog.regclass and c.conname = 'attempts_kind_check') then
-    alter table partywall.attempts drop constraint attempts_kind_check;
-  end if;
-end`)}`,
-    // Where there is one by time alone, a plan that was made of an empty table may look for a source's last minute in everybody's.
-    'drop index if exists partywall.attempts_at',
+    // None by time alone: a plan that was made of an empty table may look by it for a source's last minute in everybody's.
     `create index if not exists attempts_source on partywall.attempts ((${sourceKey('source')}), at)`,
     // A row for each source: when it was blocked last, and until when.
     `create table if not exists partywall.attempt_blocks (

@@ -39,8 +39,6 @@ export function webhooksSql(): string[] {
   keep_until timestamptz not null
 )`,
     'create index if not exists messages_keep_until on partywall.messages (keep_until)',
-    // Of an earlier version, which took a message by one digest.
-    'drop function if exists partywall.claim_message(bytea, integer, integer)',
     // A token: claimed, and free again after `until`. None: done.
     `create or replace function partywall.claim_message(digests bytea[], lease_seconds integer, keep_seconds integer) returns text language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set lock_timeout = '500ms' as ${dollarQuote(`declare
